@@ -1,0 +1,178 @@
+"""The only module that opens a path, so that gs:// and ram:// work where a local path does."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+import tensorflow as tf
+
+# Stores in which a rename is a copy and a delete, while a new object appears whole or not at all.
+_OBJECT_STORES = ("gs://", "s3://")
+
+
+def join(*parts: str) -> str:
+    """One path from its parts; keeps a scheme such as gs:// as it is."""
+    return os.path.join(*parts)
+
+
+def open_file(path: str, mode: str = "rb") -> IO:
+    """An open file; `mode` is one of r, rb, w, wb, a, ab. Local paths may hold any bytes."""
+    return tf.io.gfile.GFile(path, mode)
+
+
+def exists(path: str) -> bool:
+    """Whether a file or a folder is there."""
+    return tf.io.gfile.exists(path)
+
+
+def is_folder(path: str) -> bool:
+    """Whether `path` is a folder."""
+    return tf.io.gfile.isdir(path)
+
+
+def list_folder(path: str) -> list[str]:
+    """Sorted names (not paths) in a folder; on gs:// folders lose their trailing slash."""
+    return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(path))
+
+
+def find(pattern: str) -> list[str]:
+    """Sorted paths that match a glob; a pattern without a match gives an empty list."""
+    return sorted(tf.io.gfile.glob(pattern))
+
+
+def size_bytes(path: str) -> int:
+    """The size of a file."""
+    return tf.io.gfile.stat(path).length
+
+
+def make_folder(path: str) -> None:
+    """Makes a folder and those above it; one that is there already is fine."""
+    tf.io.gfile.makedirs(path)
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole content of a file."""
+    with open_file(path, "rb") as file:
+        return file.read()
+
+
+def read_text(path: str) -> str:
+    """The whole content of a UTF-8 file."""
+    return read_bytes(path).decode("utf-8")
+
+
+def read_json(path: str) -> dict | list:
+    """The parsed content of a JSON file. Raises ValueError that names the file."""
+    try:
+        return json.loads(read_text(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[IO]:
+    """A file open for bytes that appears under `path` only when it was written whole.
+
+    A crash leaves at most `path.part-<pid>`, never half a `path`. The temporary
+    name holds the process, so that two workers may write the same file.
+    """
+    make_folder(os.path.dirname(path))
+    if path.startswith(_OBJECT_STORES):
+        with open_file(path, "wb") as file:
+            yield file
+        return
+    part = f"{path}.part-{os.getpid()}"
+    try:
+        with open_file(part, "wb") as file:
+            yield file
+        tf.io.gfile.rename(part, path, overwrite=True)
+    except BaseException:
+        if exists(part):
+            tf.io.gfile.remove(part)
+        raise
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    with writing(path) as file:
+        file.write(content)
+
+
+def write_text(path: str, content: str) -> None:
+    """Writes a UTF-8 file whole or not at all."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: str, content: dict | list) -> None:
+    """Writes readable JSON, whole or not at all; NaN and infinity are refused."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def rename(old: str, new: str) -> None:
+    """Moves a file or a folder; on object stores a folder is copied and deleted."""
+    tf.io.gfile.rename(old, new)
+
+
+def copy(old: str, new: str) -> None:
+    """Copies one file over another or to a new place."""
+    make_folder(os.path.dirname(new))
+    with open_file(old, "rb") as source, writing(new) as target:
+        while chunk := source.read(1 << 20):
+            target.write(chunk)
+
+
+def remove(path: str) -> None:
+    """Removes a file, or a folder with all that is in it."""
+    if is_folder(path):
+        tf.io.gfile.rmtree(path)
+    else:
+        tf.io.gfile.remove(path)
+
+
+def sha256(path: str) -> str:
+    """Hex digest of a file's content, read in pieces."""
+    digest = hashlib.sha256()
+    with open_file(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def walk(folder: str) -> Iterator[str]:
+    """Every file below a folder, as paths, sorted within each folder."""
+    for parent, _, names in sorted(tf.io.gfile.walk(folder)):
+        for name in sorted(names):
+            yield join(parent, name)
+
+
+@contextlib.contextmanager
+def local_to_read(path: str) -> Iterator[str]:
+    """A local path with the content of `path` (file or folder), for libraries that need one."""
+    if "://" not in path:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        target = join(folder, os.path.basename(path.rstrip("/")))
+        if is_folder(path):
+            for file in walk(path):
+                copy(file, join(target, os.path.relpath(file, path)))
+        else:
+            copy(path, target)
+        yield target
+
+
+@contextlib.contextmanager
+def local_to_write(path: str) -> Iterator[str]:
+    """A local path to write a file or folder to; it is moved to `path` when the block ends well."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = join(folder, os.path.basename(path.rstrip("/")))
+        yield target
+        if os.path.isdir(target):
+            for file in walk(target):
+                copy(file, join(path, os.path.relpath(file, target)))
+        else:
+            copy(target, path)

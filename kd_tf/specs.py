@@ -1,0 +1,102 @@
+"""A data set or a teacher as one string: `kind:location?key=value&key=value`."""
+
+import dataclasses
+import difflib
+import os
+import re
+import urllib.parse
+
+from kd_tf.errors import UserError
+
+# Plain tables: importing them costs nothing, so `--help` can list the kinds.
+DATA_KINDS: dict[str, tuple[str, ...]] = {
+    "scenes": ("num", "seed", "domain", "size", "classes", "name"),
+    "tfds": ("split", "data_dir", "name"),
+    "coco": ("images", "name"),
+    "lvis": ("images", "name"),
+    "voc": ("ids", "difficult", "name"),
+    "yolo": ("split", "name"),
+    "images": ("name",),
+    "records": ("name",),
+}
+TEACHER_KINDS: dict[str, tuple[str, ...]] = {
+    "keras": ("name",),
+    "kerascv": ("weights", "name"),
+    "saved_model": ("label_map", "signature", "input_size", "resize", "name"),
+    "tflite": ("classes", "label_offset", "resize", "name"),
+    "results": ("categories", "images", "name"),
+    "python": ("name", "*"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """One parsed spec.
+
+    Attributes:
+        text: The spec as it was given, variables not expanded: what manifests keep.
+        kind: One of the keys of the table it was parsed with.
+        location: What follows the kind; may be empty.
+        options: The options behind the `?`.
+    """
+
+    text: str
+    kind: str
+    location: str
+    options: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """The `name=` option, else a name made from the location."""
+        if "name" in self.options:
+            return self.options["name"]
+        last = self.location.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+        stem = re.sub(r"\.(json|keras|tflite|yaml|yml)$", "", last)
+        return re.sub(r"[^\w.-]+", "_", stem).strip("_") or self.kind
+
+
+def parse(text: str, kinds: dict[str, tuple[str, ...]]) -> Spec:
+    """Parses a spec against a table of kinds.
+
+    Options start at the first `?` (a literal one is `%3F`); `${VAR}` is expanded
+    from the environment. A table entry that lists "*" takes any key.
+
+    Raises:
+        UserError: Unknown kind or key, unset variable, or an option without `=`.
+    """
+    kind, colon, rest = _expand(text).partition(":")
+    if not colon or kind not in kinds:
+        raise UserError(
+            f"{text!r} is not a spec of a known kind. Known: {', '.join(sorted(kinds))}; "
+            f"write kind:location, for example {next(iter(kinds))}:..."
+            + _nearest(kind, kinds)
+        )
+    location, _, query = rest.partition("?")
+    options = {}
+    for pair in filter(None, query.split("&")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"{text!r}: option {pair!r} needs the form key=value.")
+        if key not in kinds[kind] and "*" not in kinds[kind]:
+            raise UserError(
+                f"{text!r}: {kind} has no option {key!r}. Known: {', '.join(kinds[kind])}."
+                + _nearest(key, kinds[kind])
+            )
+        if key in options:
+            raise UserError(f"{text!r}: option {key!r} is given twice.")
+        options[key] = urllib.parse.unquote(value)
+    return Spec(text, kind, urllib.parse.unquote(location), options)
+
+
+def _expand(text: str) -> str:
+    def value(match: re.Match) -> str:
+        if match[1] not in os.environ:
+            raise UserError(f"{text!r}: the environment variable {match[1]} is not set.")
+        return os.environ[match[1]].replace("%", "%25").replace("?", "%3F")
+
+    return re.sub(r"\$\{(\w+)\}", value, text)
+
+
+def _nearest(word: str, known: dict | tuple) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
