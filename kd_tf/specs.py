@@ -69,7 +69,7 @@ def parse(text: str, kinds: dict[str, tuple[str, ...]]) -> Spec:
         raise UserError(
             f"{text!r} is not a spec of a known kind. Known: {', '.join(sorted(kinds))}; "
             f"write kind:location, for example {next(iter(kinds))}:..."
-            + _nearest(kind, kinds)
+            + nearest(kind, kinds)
         )
     location, _, query = rest.partition("?")
     options = {}
@@ -80,7 +80,7 @@ def parse(text: str, kinds: dict[str, tuple[str, ...]]) -> Spec:
         if key not in kinds[kind] and "*" not in kinds[kind]:
             raise UserError(
                 f"{text!r}: {kind} has no option {key!r}. Known: {', '.join(kinds[kind])}."
-                + _nearest(key, kinds[kind])
+                + nearest(key, kinds[kind])
             )
         if key in options:
             raise UserError(f"{text!r}: option {key!r} is given twice.")
@@ -97,6 +97,7 @@ def _expand(text: str) -> str:
     return re.sub(r"\$\{(\w+)\}", value, text)
 
 
-def _nearest(word: str, known: dict | tuple) -> str:
+def nearest(word: str, known: dict | tuple) -> str:
+    """Gives " Did you mean 'x'?" for the known word nearest to `word`, or an empty text."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""

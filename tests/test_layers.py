@@ -19,12 +19,13 @@ ROWS = [
         "specs",
         "names",
         "flags",
+        "checks",
         "config",
         "errors",
     },
 ]
 ROW = {name: row for row, names in enumerate(ROWS) for name in names}
-LIGHT = {"main", "config", "flags", "specs", "names", "errors"}
+LIGHT = {"main", "config", "flags", "checks", "specs", "names", "errors"}
 HEAVY = {"tensorflow", "keras", "keras_cv", "matplotlib", "sklearn", "pycocotools"}
 FORBIDDEN_CALLS = {"open", "COCO", "h5py.File", "os.remove", "os.rename", "os.makedirs", "os.mkdir"}
 

@@ -1,0 +1,141 @@
+"""Refuses settings that are wrong or contradict each other, before any work starts."""
+
+import dataclasses
+import os
+import re
+
+from kd_tf import config, names, specs
+from kd_tf.errors import UserError
+
+_SIZE_MULTIPLE = 32
+
+
+def check(settings: config.Config) -> None:
+    """Raises UserError for the first setting that cannot work; reads no file."""
+    for field in config.fields():
+        for name, value in _forms(settings, field):
+            _check_value(name, value, field)
+    _check_specs(settings)
+    _check_networks(settings)
+    _check_labels(settings)
+    _check_training(settings)
+    _check_run(settings)
+
+
+def _forms(settings: config.Config, field: dataclasses.Field) -> list[tuple[str, object]]:
+    own = dict(settings.overrides)
+    forms = [(field.name, getattr(settings, field.name))]
+    for stage in config.override_stages(field):
+        name = f"{stage}_{field.name}"
+        if name in own:
+            forms.append((name, own[name]))
+    return forms
+
+
+def _check_value(name: str, value: object, field: dataclasses.Field) -> None:
+    limits = field.metadata
+    if "choices" in limits and value not in limits["choices"]:
+        raise UserError(f"--{name}={value} is not one of {', '.join(limits['choices'])}.")
+    if isinstance(value, float) and value != value:
+        raise UserError(f"--{name}={value} is not a number.")
+    if "low" in limits and value < limits["low"]:
+        raise UserError(f"--{name}={value} must be at least {limits['low']}.")
+    if "above" in limits and value <= limits["above"]:
+        raise UserError(f"--{name}={value} must be greater than {limits['above']}.")
+    if "high" in limits and value > limits["high"]:
+        raise UserError(f"--{name}={value} must be at most {limits['high']}.")
+
+
+def _check_specs(settings: config.Config) -> None:
+    data = [*settings.labeled, *settings.unlabeled, settings.val_data, settings.eval_data]
+    for text in filter(None, data):
+        specs.parse(text, specs.DATA_KINDS)
+    for text in (*settings.labeled, settings.val_data, settings.eval_data):
+        if text.startswith("images:"):
+            raise UserError(f"{text!r} has no labels; give it as --unlabeled.")
+    teachers = [specs.parse(text, specs.TEACHER_KINDS).name for text in settings.teacher]
+    unlabeled = [specs.parse(text, specs.DATA_KINDS).name for text in settings.unlabeled]
+    labeled = [specs.parse(text, specs.DATA_KINDS).name for text in settings.labeled]
+    for flag, given in (("teacher", teachers), ("unlabeled", unlabeled), ("labeled", labeled)):
+        twice = sorted({name for name in given if given.count(name) > 1})
+        if twice:
+            raise UserError(
+                f"--{flag}: {', '.join(twice)} is the name of two specs; add name=... to one."
+            )
+
+
+def _check_networks(settings: config.Config) -> None:
+    for flag, name in (("student", settings.student), ("teacher_model", settings.teacher_model)):
+        if name not in names.NETWORKS:
+            near = specs.nearest(name, names.NETWORKS)
+            raise UserError(f"--{flag}={name} is unknown.{near} Known: {', '.join(names.NETWORKS)}.")
+    if not re.fullmatch(r"\d+x\d+", settings.image_size.lower()):
+        raise UserError(f"--image_size={settings.image_size} must be HxW, for example 320x320.")
+    for side in settings.size():
+        if side < 2 * _SIZE_MULTIPLE or side % _SIZE_MULTIPLE:
+            raise UserError(
+                f"--image_size={settings.image_size}: {side} must be a multiple of "
+                f"{_SIZE_MULTIPLE}, at least {2 * _SIZE_MULTIPLE}: the deepest feature map "
+                f"has a stride of {_SIZE_MULTIPLE}."
+            )
+
+
+def _check_labels(settings: config.Config) -> None:
+    given = [
+        flag
+        for flag, used in (
+            ("--label_fraction", settings.label_fraction < 1.0),
+            ("--num_labels", settings.num_labels > 0),
+            ("--label_ids", bool(settings.label_ids)),
+        )
+        if used
+    ]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} contradict each other; give one.")
+    if settings.worker_index >= settings.num_workers:
+        raise UserError(
+            f"--worker_index={settings.worker_index} must be below "
+            f"--num_workers={settings.num_workers}; workers count from 0."
+        )
+    try:
+        threshold = float(settings.score_threshold)
+    except ValueError:
+        return
+    if not 0.0 <= threshold <= 1.0:
+        raise UserError(f"--score_threshold={threshold} must be in [0, 1].")
+    if settings.ignore_threshold > threshold:
+        raise UserError(
+            f"--ignore_threshold={settings.ignore_threshold} must not exceed "
+            f"--score_threshold={threshold}."
+        )
+
+
+def _check_training(settings: config.Config) -> None:
+    for stage in config.OVERRIDING:
+        batch, accumulate = settings.of(stage, "batch_size"), settings.of(stage, "accumulate")
+        if batch % accumulate:
+            raise UserError(
+                f"stage {stage}: batch_size={batch} must be divisible by accumulate={accumulate}."
+            )
+        jitter = settings.of(stage, "scale_jitter")
+        try:
+            low, high = (float(part) for part in jitter.split(","))
+        except ValueError:
+            raise UserError(f"scale_jitter={jitter!r} must be two numbers: low,high.") from None
+        if not 0.1 <= low <= high <= 10.0:
+            raise UserError(f"scale_jitter={jitter!r} needs 0.1 <= low <= high <= 10.")
+    if settings.jit_compile and settings.strategy in ("mirrored", "multi_worker"):
+        raise UserError(
+            f"--jit_compile does not work with --strategy={settings.strategy} "
+            "(TensorFlow cannot compile a step that reads another device's variables)."
+        )
+
+
+def _check_run(settings: config.Config) -> None:
+    if bool(settings.workdirs) != (settings.stage == "compare"):
+        raise UserError("--workdirs=A,B,C and --stage=compare go together.")
+    if settings.strategy == "multi_worker" and "TF_CONFIG" not in os.environ:
+        raise UserError(
+            "--strategy=multi_worker needs the environment variable TF_CONFIG "
+            "(the cluster's addresses and this worker's index, as JSON)."
+        )

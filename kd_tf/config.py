@@ -1,0 +1,210 @@
+"""Every setting, once: name, type, default, help, allowed values, and the stages that own it.
+
+The absl flags are made from this table (kd_tf/flags.py). A setting that owns a
+stage is part of that stage's identity: changing it means doing the stage again.
+"""
+
+import dataclasses
+
+STAGES = (
+    "all",
+    "teacher",
+    "pseudo",
+    "pretrain",
+    "finetune",
+    "baseline",
+    "evaluate",
+    "export",
+    "report",
+    "probe",
+    "compare",
+)
+TRAINING = ("teacher", "pretrain", "finetune", "baseline")
+STUDENT = ("pretrain", "finetune", "baseline")
+# Stages whose own form of a training setting (--pretrain_batch_size) wins over the common one.
+# The baseline trains from scratch as pretrain does, and takes pretrain's.
+OVERRIDING = ("teacher", "pretrain", "finetune")
+
+
+def setting(default, text: str, *, stages: tuple[str, ...] = (), group: str, **limits):
+    """A field of `Config`.
+
+    Args:
+        default: The default; its type is the flag's type. () makes a repeatable text flag.
+        text: The help, one sentence.
+        stages: Those whose result depends on it; none for what changes only how a run goes.
+        group: Heading in `--helpfull`.
+        **limits: `choices` (allowed values), `low` and `high` (inclusive), `above`
+            (exclusive), `per_stage=True` where --teacher_*, --pretrain_*, --finetune_* exist too.
+    """
+    metadata = {"help": text, "stages": stages, "group": group, **limits}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _run(default, text, **more):
+    return setting(default, text, group="run", **more)
+
+
+def _data(default, text, *stages, **more):
+    return setting(default, text, stages=stages, group="data", **more)
+
+
+def _labels(default, text, *stages, **more):
+    return setting(default, text, stages=stages or ("pseudo",), group="pseudo labels", **more)
+
+
+def _train(default, text, *, stages=TRAINING, **more):
+    return setting(default, text, stages=stages, group="training", **more)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One run's settings. Values in `overrides` win over the common ones of their stage."""
+
+    stage: str = _run("all", "What to do.", choices=STAGES)
+    workdir: str = _run("runs/default", "Folder of the run; every stage has its own inside.")
+    overwrite: bool = _run(False, "Do a stage again though it is there; the old folder is kept.")
+    dry_run: bool = _run(False, "Say what would be done and why, and stop.")
+    verify: bool = _run(False, "Check the records of WORKDIR (sha256, counts) instead of a stage.")
+    seed: int = _run(0, "Of splits, initial weights and data order.", stages=(*TRAINING, "labeled"))
+    strategy: str = _run(
+        "one",
+        "Devices: one, all of this host, several hosts (TF_CONFIG), a TPU.",
+        choices=("one", "mirrored", "multi_worker", "tpu"),
+    )
+    tpu: str = _run("local", "TPU address for --strategy=tpu.")
+    precision: str = _run(
+        "float32",
+        "Of the networks' inner layers; outputs and losses stay float32.",
+        stages=TRAINING,
+        choices=("float32", "bfloat16"),
+    )
+    jit_compile: bool = _run(False, "Compile the training step with XLA.", stages=TRAINING)
+    workdirs: str = _run("", "Finished runs, comma separated, for --stage=compare.")
+
+    labeled: tuple = _data((), "Labelled data; repeatable. Default: the embedded scenes.", "labeled")
+    classes: str = _data("", "Class names: a file, one a line, or a comma list.", "labeled")
+    drop_classes: str = _data("", "Classes of the data to leave out, comma separated.", "labeled")
+    val_data: str = _data("", "Validation data: chooses checkpoints and thresholds.", "labeled")
+    val_fraction: float = _data(
+        0.1, "Share of --labeled kept for validation.", "labeled", above=0.0, high=0.9
+    )
+    teacher_label_fraction: float = _data(
+        1.0, "Share of the labels the teacher learns from.", "teacher", above=0.0, high=1.0
+    )
+    label_fraction: float = _data(
+        1.0, "Share of the labels for finetune and baseline.", "finetune", "baseline",
+        above=0.0, high=1.0,
+    )
+    num_labels: int = _data(
+        0, "Number of labelled images for finetune and baseline; 0: by share.", "finetune",
+        "baseline", low=0,
+    )
+    label_ids: str = _data(
+        "", "File of image ids, one a line, instead of a share.", "finetune", "baseline"
+    )
+    unlabeled: tuple = _data(
+        (), "Images to pseudo-label; repeatable. Default: those of --labeled.", "pseudo"
+    )
+    eval_data: str = _data("", "Held-out data, read by evaluate only.", "evaluate")
+    allow_leakage: str = _data(
+        "", "Data sets, by name, that may share images with validation or evaluation data.",
+        "labeled", "pseudo", "evaluate",
+    )
+    image_size: str = _data("160x160", "HxW of the networks' input, multiples of 32.", *TRAINING)
+    max_bad_fraction: float = _data(
+        0.01, "A stage stops when a greater share of images is unusable.", low=0.0, high=1.0
+    )
+
+    teacher: tuple = _labels((), "Teacher spec; repeatable. Default: stage teacher's.")
+    score_threshold: str = _labels(
+        "0.5", "Lowest score of a pseudo label: a number, a file (JSON), or auto.", "pseudo"
+    )
+    ignore_threshold: float = _labels(
+        0.25, "Scores from here to the threshold: neither object nor background.", low=0.0, high=1.0
+    )
+    fusion: str = _labels(
+        "wbf", "How several teachers' boxes become one set.", choices=("nms", "soft_nms", "wbf", "vote")
+    )
+    fusion_iou: float = _labels(0.55, "Overlap from which boxes are one.", above=0.0, high=1.0)
+    num_shards: int = _labels(8, "Files the pseudo labels are written to.", low=1)
+    worker_index: int = _labels(0, "Which worker this is.", low=0)
+    num_workers: int = _labels(1, "How many workers label together.", low=1)
+    pseudo_batch_size: int = _labels(16, "Images the teacher sees at once.", low=1)
+
+    teacher_model: str = _train("yolov8_s", "Network of stage teacher.", stages=("teacher",))
+    student: str = _train("yolov8_tiny", "Network of the student.", stages=STUDENT)
+    backbone_weights: str = _train(
+        "", "Backbone weights (.weights.h5 or .npz) to start from.", per_stage=("teacher", "pretrain")
+    )
+    allow_missing: str = _train("", "Layers, comma separated, that may lack weights in that file.")
+    teacher_steps: int = _train(1000, "Steps of stage teacher.", stages=("teacher",), low=1)
+    pretrain_steps: int = _train(
+        1000, "Steps on pseudo labels.", stages=("pretrain", "baseline"), low=1
+    )
+    finetune_steps: int = _train(
+        500, "Steps on human labels.", stages=("finetune", "baseline"), low=1
+    )
+    batch_size: int = _train(8, "Images a step, over all devices.", low=1, per_stage=True)
+    learning_rate: float = _train(0.001, "Peak learning rate.", above=0.0, per_stage=True)
+    optimizer: str = _train("adamw", "", choices=("adamw", "sgd"), per_stage=True)
+    weight_decay: float = _train(0.0005, "Decoupled weight decay.", low=0.0, per_stage=True)
+    warmup_steps: int = _train(100, "Steps of linear warm-up.", low=0, per_stage=True)
+    clip_norm: float = _train(10.0, "Global gradient norm is clipped here; 0: never.", low=0.0)
+    ema_decay: float = _train(
+        0.998, "Of the averaged weights that are validated and kept; 0: off.", low=0.0, high=1.0
+    )
+    accumulate: int = _train(1, "Micro-batches per step.", low=1, per_stage=True)
+    steps_per_call: int = _train(10, "Steps per call of the device.", low=1)
+    eval_every: int = _train(250, "Steps between validations.", low=1, per_stage=True)
+    checkpoint_every: int = _train(100, "Steps between checkpoints.", low=1)
+    max_boxes: int = _train(100, "Most boxes of an image that a step sees.", low=1)
+    flip: float = _train(0.5, "Share of images mirrored.", low=0.0, high=1.0, per_stage=True)
+    scale_jitter: str = _train("0.6,1.5", "Range of random zoom; 1,1: none.", per_stage=True)
+    color_jitter: float = _train(0.5, "Strength of colour changes.", low=0.0, high=1.0, per_stage=True)
+    mosaic: float = _train(0.0, "Share of images made of four.", low=0.0, high=1.0, per_stage=True)
+    mixup: float = _train(0.0, "Share of images blended with another.", low=0.0, high=1.0, per_stage=True)
+    score_weighting: str = _train(
+        "none", "Weight of a pseudo label in the loss, from its score.", stages=("pretrain",),
+        choices=("none", "linear", "power"),
+    )
+
+    export_formats: str = setting(
+        "saved_model", "Comma list.", stages=("export",), group="export"
+    )
+    overrides: tuple = ()
+
+    def of(self, stage: str, name: str):
+        """The value of a setting in a stage: its own form (--pretrain_NAME) where one was given."""
+        own = "pretrain" if stage == "baseline" else stage
+        return dict(self.overrides).get(f"{own}_{name}", getattr(self, name))
+
+    def identity(self, stage: str) -> dict[str, object]:
+        """The settings a stage's result depends on, as flat JSON values."""
+        owned = {
+            field.name: self.of(stage, field.name)
+            for field in fields()
+            if stage in field.metadata["stages"]
+        }
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in owned.items()}
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the networks' input in pixels."""
+        height, width = self.image_size.lower().split("x")
+        return int(height), int(width)
+
+
+def fields() -> tuple[dataclasses.Field, ...]:
+    """The settings in the order they are defined, without `overrides`."""
+    return tuple(field for field in dataclasses.fields(Config) if field.name != "overrides")
+
+
+def override_stages(field: dataclasses.Field) -> tuple[str, ...]:
+    """Stages with a form of their own of this setting."""
+    per_stage = field.metadata.get("per_stage", ())
+    return OVERRIDING if per_stage is True else tuple(per_stage)
+
+
+def names_list(text: str) -> tuple[str, ...]:
+    """The parts of a comma list, without blanks; an empty text gives none."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,77 @@
+"""absl flags from the table of settings, and back to a `Config` and a flagfile."""
+
+import dataclasses
+import functools
+
+from absl import flags
+
+from kd_tf import checks, config
+
+_DEFINE = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_bool,
+    tuple: flags.DEFINE_multi_string,
+}
+
+
+def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines one flag per setting, and --STAGE_NAME for settings that stages may override.
+
+    Numbers and choices are checked by `checks.check`, not by absl, so that a value
+    is refused with the same words from the command line, a flagfile and Python.
+    """
+    for field in config.fields():
+        module = f"kd_tf: {field.metadata['group']}"
+        kind = type(field.default)
+        default = list(field.default) if kind is tuple else field.default
+        define_one = functools.partial(
+            _DEFINE[kind], flag_values=flag_values, module_name=module
+        )
+        define_one(field.name, default, _help(field))
+        for stage in config.override_stages(field):
+            define_one(f"{stage}_{field.name}", None, f"--{field.name} of stage {stage} alone.")
+
+
+def read(flag_values: flags.FlagValues = flags.FLAGS) -> config.Config:
+    """The parsed flags as a checked `Config`.
+
+    Raises:
+        UserError: A value is not allowed, or two contradict each other.
+    """
+    values, overrides = {}, []
+    for field in config.fields():
+        value = flag_values[field.name].value
+        values[field.name] = tuple(value or ()) if isinstance(field.default, tuple) else value
+        for stage in config.override_stages(field):
+            name = f"{stage}_{field.name}"
+            if flag_values[name].value is not None:
+                overrides.append((name, flag_values[name].value))
+    result = config.Config(**values, overrides=tuple(overrides))
+    checks.check(result)
+    return result
+
+
+def to_flagfile(settings: config.Config) -> str:
+    """The settings that differ from their defaults, as the text of a flagfile."""
+    lines = []
+    for field in config.fields():
+        value = getattr(settings, field.name)
+        if value != field.default and field.name not in ("overwrite", "dry_run"):
+            several = value if isinstance(value, tuple) else (value,)
+            lines += [_line(field.name, one) for one in several]
+    lines += [_line(name, value) for name, value in settings.overrides]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _line(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={value}"
+
+
+def _help(field: dataclasses.Field) -> str:
+    choices = field.metadata.get("choices")
+    text = field.metadata["help"]
+    return f"{text} One of: {', '.join(choices)}." if choices else text

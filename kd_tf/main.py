@@ -1,0 +1,55 @@
+"""Command line: `python -m kd_tf.main --stage=... --workdir=...`."""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+from absl import app, logging
+from absl import flags as absl_flags
+
+from kd_tf import flags
+from kd_tf.errors import UserError
+
+_USAGE = """Makes a small object detector from one or several big ones.
+
+python -m kd_tf.main --stage=all            the whole chain on the embedded scenes
+python -m kd_tf.main --stage=all --labeled=voc:DIR --eval_data=voc:DIR2   on your own images
+--helpfull lists every setting, in groups.
+"""
+# 128 + the signal's number, as a shell would give.
+_EXIT_SIGTERM = 143
+
+
+def main(argv: list[str]) -> None:
+    """Turns the flags into a `Config` and runs one stage; a user's error is one clear line."""
+    if len(argv) > 1:
+        _stop(f"unknown arguments: {' '.join(argv[1:])}. Settings are written --name=value.")
+    try:
+        settings = flags.read()
+        # Imported here: --help and refused settings must not wait for TensorFlow.
+        from kd_tf import stages
+
+        stages.run(settings)
+    except UserError as error:
+        _stop(str(error))
+    except KeyboardInterrupt:
+        _stop("interrupted. The same command goes on from the last checkpoint or shard.")
+
+
+def _stop(message: str) -> None:
+    print(f"kd_tf: error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def entry_point() -> None:
+    """Runs the command line; also the `kd-tf` script."""
+    sys.modules["__main__"].__doc__ = _USAGE
+    flags.define()
+    absl_flags.FLAGS.set_default("verbosity", logging.INFO)
+    app.run(main)
+
+
+if __name__ == "__main__":
+    entry_point()
