@@ -68,7 +68,9 @@ def _check_networks(settings: config.Config) -> None:
     for flag, name in (("student", settings.student), ("teacher_model", settings.teacher_model)):
         if name not in names.NETWORKS:
             near = specs.nearest(name, names.NETWORKS)
-            raise UserError(f"--{flag}={name} is unknown.{near} Known: {', '.join(names.NETWORKS)}.")
+            raise UserError(
+                f"--{flag}={name} is unknown.{near} Known: {', '.join(names.NETWORKS)}."
+            )
     if not re.fullmatch(r"\d+x\d+", settings.image_size.lower()):
         raise UserError(f"--image_size={settings.image_size} must be HxW, for example 320x320.")
     for side in settings.size():

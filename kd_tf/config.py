@@ -82,7 +82,9 @@ class Config:
     jit_compile: bool = _run(False, "Compile the training step with XLA.", stages=TRAINING)
     workdirs: str = _run("", "Finished runs, comma separated, for --stage=compare.")
 
-    labeled: tuple = _data((), "Labelled data; repeatable. Default: the embedded scenes.", "labeled")
+    labeled: tuple = _data(
+        (), "Labelled data; repeatable. Default: the embedded scenes.", "labeled"
+    )
     classes: str = _data("", "Class names: a file, one a line, or a comma list.", "labeled")
     drop_classes: str = _data("", "Classes of the data to leave out, comma separated.", "labeled")
     val_data: str = _data("", "Validation data: chooses checkpoints and thresholds.", "labeled")
@@ -93,12 +95,19 @@ class Config:
         1.0, "Share of the labels the teacher learns from.", "teacher", above=0.0, high=1.0
     )
     label_fraction: float = _data(
-        1.0, "Share of the labels for finetune and baseline.", "finetune", "baseline",
-        above=0.0, high=1.0,
+        1.0,
+        "Share of the labels for finetune and baseline.",
+        "finetune",
+        "baseline",
+        above=0.0,
+        high=1.0,
     )
     num_labels: int = _data(
-        0, "Number of labelled images for finetune and baseline; 0: by share.", "finetune",
-        "baseline", low=0,
+        0,
+        "Number of labelled images for finetune and baseline; 0: by share.",
+        "finetune",
+        "baseline",
+        low=0,
     )
     label_ids: str = _data(
         "", "File of image ids, one a line, instead of a share.", "finetune", "baseline"
@@ -108,8 +117,11 @@ class Config:
     )
     eval_data: str = _data("", "Held-out data, read by evaluate only.", "evaluate")
     allow_leakage: str = _data(
-        "", "Data sets, by name, that may share images with validation or evaluation data.",
-        "labeled", "pseudo", "evaluate",
+        "",
+        "Data sets, by name, that may share images with validation or evaluation data.",
+        "labeled",
+        "pseudo",
+        "evaluate",
     )
     image_size: str = _data("160x160", "HxW of the networks' input, multiples of 32.", *TRAINING)
     max_bad_fraction: float = _data(
@@ -124,7 +136,9 @@ class Config:
         0.25, "Scores from here to the threshold: neither object nor background.", low=0.0, high=1.0
     )
     fusion: str = _labels(
-        "wbf", "How several teachers' boxes become one set.", choices=("nms", "soft_nms", "wbf", "vote")
+        "wbf",
+        "How several teachers' boxes become one set.",
+        choices=("nms", "soft_nms", "wbf", "vote"),
     )
     fusion_iou: float = _labels(0.55, "Overlap from which boxes are one.", above=0.0, high=1.0)
     num_shards: int = _labels(8, "Files the pseudo labels are written to.", low=1)
@@ -135,7 +149,9 @@ class Config:
     teacher_model: str = _train("yolov8_s", "Network of stage teacher.", stages=("teacher",))
     student: str = _train("yolov8_tiny", "Network of the student.", stages=STUDENT)
     backbone_weights: str = _train(
-        "", "Backbone weights (.weights.h5 or .npz) to start from.", per_stage=("teacher", "pretrain")
+        "",
+        "Backbone weights (.weights.h5 or .npz) to start from.",
+        per_stage=("teacher", "pretrain"),
     )
     allow_missing: str = _train("", "Layers, comma separated, that may lack weights in that file.")
     teacher_steps: int = _train(1000, "Steps of stage teacher.", stages=("teacher",), low=1)
@@ -147,7 +163,7 @@ class Config:
     )
     batch_size: int = _train(8, "Images a step, over all devices.", low=1, per_stage=True)
     learning_rate: float = _train(0.001, "Peak learning rate.", above=0.0, per_stage=True)
-    optimizer: str = _train("adamw", "", choices=("adamw", "sgd"), per_stage=True)
+    optimizer: str = _train("adamw", "Update rule.", choices=("adamw", "sgd"), per_stage=True)
     weight_decay: float = _train(0.0005, "Decoupled weight decay.", low=0.0, per_stage=True)
     warmup_steps: int = _train(100, "Steps of linear warm-up.", low=0, per_stage=True)
     clip_norm: float = _train(10.0, "Global gradient norm is clipped here; 0: never.", low=0.0)
@@ -161,17 +177,21 @@ class Config:
     max_boxes: int = _train(100, "Most boxes of an image that a step sees.", low=1)
     flip: float = _train(0.5, "Share of images mirrored.", low=0.0, high=1.0, per_stage=True)
     scale_jitter: str = _train("0.6,1.5", "Range of random zoom; 1,1: none.", per_stage=True)
-    color_jitter: float = _train(0.5, "Strength of colour changes.", low=0.0, high=1.0, per_stage=True)
+    color_jitter: float = _train(
+        0.5, "Strength of colour changes.", low=0.0, high=1.0, per_stage=True
+    )
     mosaic: float = _train(0.0, "Share of images made of four.", low=0.0, high=1.0, per_stage=True)
-    mixup: float = _train(0.0, "Share of images blended with another.", low=0.0, high=1.0, per_stage=True)
+    mixup: float = _train(
+        0.0, "Share of images blended with another.", low=0.0, high=1.0, per_stage=True
+    )
     score_weighting: str = _train(
-        "none", "Weight of a pseudo label in the loss, from its score.", stages=("pretrain",),
+        "none",
+        "Weight of a pseudo label in the loss, from its score.",
+        stages=("pretrain",),
         choices=("none", "linear", "power"),
     )
 
-    export_formats: str = setting(
-        "saved_model", "Comma list.", stages=("export",), group="export"
-    )
+    export_formats: str = setting("saved_model", "Comma list.", stages=("export",), group="export")
     overrides: tuple = ()
 
     def of(self, stage: str, name: str):

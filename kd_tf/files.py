@@ -113,8 +113,13 @@ def write_json(path: str, content: dict | list) -> None:
 
 
 def rename(old: str, new: str) -> None:
-    """Moves a file or a folder; on object stores a folder is copied and deleted."""
-    tf.io.gfile.rename(old, new)
+    """Moves a file or a folder; where folders cannot be renamed, file by file."""
+    if "://" not in old or not is_folder(old):
+        tf.io.gfile.rename(old, new)
+        return
+    for path in list(walk(old)):
+        copy(path, join(new, os.path.relpath(path, old)))
+    remove(old)
 
 
 def copy(old: str, new: str) -> None:

@@ -26,9 +26,7 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         module = f"kd_tf: {field.metadata['group']}"
         kind = type(field.default)
         default = list(field.default) if kind is tuple else field.default
-        define_one = functools.partial(
-            _DEFINE[kind], flag_values=flag_values, module_name=module
-        )
+        define_one = functools.partial(_DEFINE[kind], flag_values=flag_values, module_name=module)
         define_one(field.name, default, _help(field))
         for stage in config.override_stages(field):
             define_one(f"{stage}_{field.name}", None, f"--{field.name} of stage {stage} alone.")

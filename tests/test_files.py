@@ -1,0 +1,67 @@
+"""files.py: the same answers on a local path and in memory."""
+
+import pytest
+
+from kd_tf import files
+
+
+@pytest.fixture(params=["local", "ram"])
+def folder(request, tmp_path):
+    return str(tmp_path) if request.param == "local" else f"ram://test_files{tmp_path}"
+
+
+def test_written_file_is_read_back(folder):
+    path = files.join(folder, "a", "ü b%.json")
+    files.write_json(path, {"x": [1, 2.5, "ü"]})
+    assert files.read_json(path) == {"x": [1, 2.5, "ü"]}
+    assert files.list_folder(files.join(folder, "a")) == ["ü b%.json"]
+    assert files.size_bytes(path) == len(files.read_bytes(path))
+
+
+def test_failed_writing_leaves_the_old_file_and_no_other(folder):
+    path = files.join(folder, "model")
+    files.write_bytes(path, b"old")
+    with pytest.raises(RuntimeError), files.writing(path) as file:
+        file.write(b"half a new one")
+        raise RuntimeError
+    assert files.read_bytes(path) == b"old"
+    assert files.list_folder(folder) == ["model"]
+
+
+def test_rename_moves_a_folder_with_all_in_it(folder):
+    files.write_text(files.join(folder, "old", "b", "x.txt"), "x")
+    files.write_text(files.join(folder, "old", "y.txt"), "y")
+    files.rename(files.join(folder, "old"), files.join(folder, "new"))
+    assert not files.exists(files.join(folder, "old"))
+    assert files.read_text(files.join(folder, "new", "b", "x.txt")) == "x"
+    assert files.read_text(files.join(folder, "new", "y.txt")) == "y"
+
+
+def test_remove_takes_files_and_folders(folder):
+    files.write_text(files.join(folder, "a", "x"), "x")
+    files.write_text(files.join(folder, "b"), "b")
+    files.remove(files.join(folder, "a"))
+    files.remove(files.join(folder, "b"))
+    assert files.list_folder(folder) == []
+
+
+def test_local_copies_go_there_and_back(folder):
+    with files.local_to_write(files.join(folder, "model")) as path:
+        files.write_text(files.join(path, "deep", "w"), "weights")
+    with files.local_to_read(files.join(folder, "model")) as path:
+        assert "://" not in path
+        assert files.read_text(files.join(path, "deep", "w")) == "weights"
+
+
+def test_sha256_is_that_of_the_content(folder):
+    path = files.join(folder, "x")
+    files.write_bytes(path, b"abc")
+    # FIPS 180-2, appendix B.1.
+    assert files.sha256(path).startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_read_json_broken_names_the_file(folder):
+    path = files.join(folder, "x.json")
+    files.write_text(path, "{")
+    with pytest.raises(ValueError, match=r"x\.json is not JSON"):
+        files.read_json(path)
