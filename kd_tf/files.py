@@ -83,11 +83,13 @@ def writing(path: str) -> Iterator[IO]:
     make_folder(os.path.dirname(path))
     if path.startswith(_OBJECT_STORES):
         with open_file(path, "wb") as file:
+            file.write(b"")  # GFile makes the file at the first write only
             yield file
         return
     part = f"{path}.part-{os.getpid()}"
     try:
         with open_file(part, "wb") as file:
+            file.write(b"")
             yield file
         tf.io.gfile.rename(part, path, overwrite=True)
     except BaseException:
