@@ -67,7 +67,7 @@ class Source:
     """A listed data set; nothing of its pixels is in memory.
 
     Attributes:
-        name: First part of every image's identity; unique in a run.
+        name: First part of every image's identity; unique in a run. Empty: see `key`.
         class_names: Names in the order of the class indices; empty where nothing is labelled.
         items: Sorted so that the order is the same on every machine.
         read_bytes: The original file bytes of an item. Raises RejectedError.
@@ -88,5 +88,9 @@ class Source:
     category_ids: tuple[int, ...] = ()
 
     def key(self, item: Item) -> str:
-        """The image's identity: `<source name>/<original id>`."""
-        return f"{self.name}/{item.original_id}"
+        """The image's identity: `<source name>/<original id>`.
+
+        A source without a name holds items of several sources (`views.combine`), whose
+        original ids are keys already.
+        """
+        return f"{self.name}/{item.original_id}" if self.name else item.original_id

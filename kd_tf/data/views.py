@@ -67,7 +67,7 @@ def relabel(source: Source, class_names: tuple[str, ...], *, drop: Sequence[str]
 
 
 def combine(sources: Sequence[Source]) -> Source:
-    """Several labelled sources of one class list as one; items are named by their old keys.
+    """Several sources of one class list as one; items keep their identity.
 
     Image ids stay where no two sources share one; else they become the rank.
     """
@@ -92,11 +92,11 @@ def combine(sources: Sequence[Source]) -> Source:
         return source.read_labels(original)
 
     return Source(
-        name="+".join(source.name for source in sources),
+        name="",
         class_names=sources[0].class_names,
         items=items,
         read_bytes=read_bytes,
-        read_labels=read_labels,
+        read_labels=read_labels if sources[0].read_labels else None,
         rejects=tuple(reject for source in sources for reject in source.rejects),
         fingerprint=_digest(*(source.fingerprint for source in sources)),
     )

@@ -81,7 +81,7 @@ def test_combine_reads_from_the_right_source_and_avoids_equal_ids():
     assert [view.read_bytes(item) for item in view.items] == [b"ai7", b"ai9", b"bi7", b"bi9"]
     assert [len(view.read_labels(item)[0].boxes) for item in view.items] == [1, 1, 2, 2]
     assert [item.image_id for item in view.items] == [1, 2, 3, 4]
-    assert [item.original_id for item in view.items] == ["a/i7", "a/i9", "b/i7", "b/i9"]
+    assert [view.key(item) for item in view.items] == ["a/i7", "a/i9", "b/i7", "b/i9"]
 
 
 def test_combine_keeps_ids_that_differ_and_a_single_source():

@@ -1,0 +1,150 @@
+"""Writes people's labels to record shards, once, so that training reads one format only."""
+
+import concurrent.futures
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from kd_tf import files, progress
+from kd_tf.data import label_map
+from kd_tf.data.images import check_image
+from kd_tf.data.items import Item, Reject, Source
+from kd_tf.data.records import Record, human_objects, to_example
+from kd_tf.data.shards import RecordSet, shard_name, shard_rows, write_shard
+from kd_tf.errors import RejectedError
+from kd_tf.manifests import Counts
+
+# Images decoded at once; what is in memory at most, whatever the size of the data set.
+_WINDOW = 64
+_DUPLICATE = "duplicate image"
+
+
+def write_labeled(
+    source: Source,
+    *,
+    folder: str,
+    prefix: str,
+    num_shards: int,
+    known: Mapping[str, str] | None = None,
+) -> Counts:
+    """Writes the images and labels of a source as record shards.
+
+    Shards that are there are kept, so a run that was cut off goes on. An image whose
+    bytes were met before is left out and counted.
+
+    Args:
+        source: A labelled source; its class list becomes the label map.
+        folder: Where the shards go.
+        prefix: First part of their names.
+        num_shards: How many files; some may be empty.
+        known: sha256 -> identity of images that must not be written again.
+
+    Returns:
+        What became of the images of all shards.
+    """
+    label_map.write(files.join(folder, label_map.FILE_NAME), source.class_names)
+    met = dict(known or {})
+    counts = Counts()
+    for reject in source.rejects:
+        _count(counts, reject)
+        counts.seen += reject.whole_image
+    with progress.bar(total=len(source.items), unit="images", description=prefix) as bar:
+        for shard in range(num_shards):
+            rows = shard_rows(len(source.items), num_shards, shard=shard)
+            path = files.join(folder, shard_name(prefix, shard=shard, num_shards=num_shards))
+            if not files.exists(path):
+                _write_shard(source, rows, path=path, met=met, place=(shard, num_shards))
+            else:
+                met.update(_digests(path))
+            counts.add(Counts.from_json(files.read_json(_counts_path(path))))
+            bar.update(len(rows))
+    return counts
+
+
+def read_digests(pattern: str) -> dict[str, str]:
+    """sha256 of the original file -> identity, of every image in record shards."""
+    return dict(pair for path in files.find(pattern) for pair in _digests(path).items())
+
+
+def _digests(path: str) -> dict[str, str]:
+    return files.read_json(_digests_path(path))
+
+
+def _write_shard(
+    source: Source, rows: range, *, path: str, met: dict[str, str], place: tuple[int, int]
+) -> None:
+    counts, digests = Counts(), {}
+    folder, name = os.path.split(path)
+
+    def records() -> Iterator[bytes]:
+        for item, result in _prepared(source, [source.items[row] for row in rows]):
+            counts.seen += 1
+            if isinstance(result, RejectedError):
+                counts.skip(result.reason, source.key(item), detail=str(result))
+                continue
+            record, rejects = result
+            if record.sha256 in met:
+                counts.skip(_DUPLICATE, record.source_id, detail=f"same as {met[record.sha256]}")
+                continue
+            met[record.sha256] = digests[record.sha256] = record.source_id
+            counts.written += 1
+            for reject in rejects:
+                _count(counts, reject)
+            yield to_example(record)
+        # Beside the shard before it appears, so a shard that is there has them.
+        files.write_json(_counts_path(path), counts.to_json())
+        files.write_json(_digests_path(path), digests)
+
+    prefix = name.split("-")[0]
+    write_shard(folder, prefix, shard=place[0], num_shards=place[1], records=records())
+
+
+def _prepared(
+    source: Source, items: Sequence[Item]
+) -> Iterator[tuple[Item, tuple[Record, list[Reject]] | RejectedError]]:
+    """Decoding releases Python's lock, so threads use all cores."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(items), _WINDOW):
+            part = items[start : start + _WINDOW]
+            yield from zip(part, pool.map(lambda item: _prepare(source, item), part), strict=True)
+
+
+def _prepare(source: Source, item: Item) -> tuple[Record, list[Reject]] | RejectedError:
+    try:
+        image = check_image(source.read_bytes(item))
+        labels, rejects = source.read_labels(item)
+    except RejectedError as error:
+        return error
+    objects = human_objects(
+        labels.boxes, labels.classes, is_crowd=labels.is_crowd, areas=labels.areas
+    )
+    record = Record(
+        source_id=source.key(item),
+        image_id=item.image_id,
+        encoded=image.encoded,
+        format=image.format,
+        height=image.height,
+        width=image.width,
+        filename=os.path.basename(item.location),
+        sha256=image.sha256,
+        objects=objects,
+        class_names=source.class_names,
+        judged=labels.judged,
+    )
+    return record, rejects
+
+
+def _count(counts: Counts, reject: Reject) -> None:
+    counts.skip(reject.reason, reject.what, detail=reject.detail, whole_image=reject.whole_image)
+
+
+def _counts_path(shard: str) -> str:
+    return f"{shard}.counts"
+
+
+def _digests_path(shard: str) -> str:
+    return f"{shard}.sha256"
+
+
+def open_labeled(folder: str, prefix: str) -> RecordSet:
+    """The records that `write_labeled` wrote."""
+    return RecordSet.open(files.join(folder, f"{prefix}-*.tfrecord"))
