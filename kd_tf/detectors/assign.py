@@ -1,0 +1,196 @@
+"""Which anchor learns which box. No gradient passes; padding is known by its class, -1."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from kd_tf.geometry import boxes as boxes_lib
+
+# Feng et al. 2021, "TOOD", https://arxiv.org/abs/2108.07755; the exponents and the number
+# of anchors are those YOLOv8 is published with (the paper: 1, 6 and 13).
+ALIGN_ALPHA = 0.5
+ALIGN_BETA = 6.0
+ALIGN_TOP = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignment:
+    """What each anchor of a batch learns.
+
+    Attributes:
+        positive: [B, A] bool.
+        box: [B, A] int32, row of the box that the anchor learns; 0 where not positive.
+        target: [B, A] float32 in [0, 1], the class score to learn; 0 where not positive.
+        ignored: [B, A] bool: neither positive nor background.
+    """
+
+    positive: tf.Tensor
+    box: tf.Tensor
+    target: tf.Tensor
+    ignored: tf.Tensor
+
+
+def points_inside(points: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """Which points [A, 2] (x, y) lie inside which boxes [B, M, 4], edges excluded: [B, M, A]."""
+    x1, y1, x2, y2 = (edge[..., None] for edge in tf.unstack(boxes, axis=-1))
+    x, y = points[:, 0], points[:, 1]
+    return (x > x1) & (x < x2) & (y > y1) & (y < y2)
+
+
+def task_aligned(
+    scores: tf.Tensor,
+    predicted: tf.Tensor,
+    *,
+    points: tf.Tensor,
+    boxes: tf.Tensor,
+    classes: tf.Tensor,
+    valid: tf.Tensor,
+) -> Assignment:
+    """Gives each box the anchors that classify and place it best.
+
+    Of the anchor points inside a box, the ten best by score^0.5 * CIoU^6 (CIoU below
+    0 counts as 0). An anchor that several boxes want goes to the one it overlaps
+    most. A box left without any (smaller than a stride, or beaten everywhere) gets
+    one nevertheless, see `serve_every_box`. Its target is its alignment, scaled so that
+    each box's best anchor aims at the best overlap of that box.
+
+    Args:
+        scores: [B, A, C] float32 in [0, 1].
+        predicted: [B, A, 4] float32, xyxy pixels.
+        points: [A, 2] float32, anchor points (x, y) in pixels.
+        boxes: [B, M, 4] float32, xyxy pixels; may reach outside the image.
+        classes: [B, M] int32.
+        valid: [B, M] bool, rows that are boxes to learn.
+
+    Source: Feng et al. 2021, section 3.2, https://arxiv.org/abs/2108.07755.
+    """
+    scores, predicted = tf.stop_gradient(scores), tf.stop_gradient(predicted)
+    overlaps = tf.nn.relu(boxes_lib.pairwise_ciou(boxes, predicted))
+    class_rows = tf.maximum(classes, 0)
+    of_class = tf.gather(tf.transpose(scores, [0, 2, 1]), class_rows, batch_dims=1)
+    alignment = of_class**ALIGN_ALPHA * overlaps**ALIGN_BETA
+    inside = points_inside(points, boxes)
+    wanted = _best_per_box(alignment, candidates=inside & valid[..., None])
+    box = _highest(tf.where(wanted, overlaps, -1.0))
+    nearness = -_distances(points, boxes)
+    box = serve_every_box(
+        box, preference=tf.where(inside, 1.0 + alignment, 0.0) + nearness, valid=valid
+    )
+    mine = box[:, None, :] == tf.range(tf.shape(boxes)[1])[:, None]
+    alignment = tf.where(mine, alignment, 0.0)
+    best_alignment = tf.reduce_max(alignment, axis=2, keepdims=True)
+    best_overlap = tf.reduce_max(tf.where(mine, overlaps, 0.0), axis=2, keepdims=True)
+    target = tf.math.divide_no_nan(alignment, best_alignment) * best_overlap
+    return _assignment(box, target=tf.reduce_sum(target, axis=1))
+
+
+def by_overlap(
+    anchors: tf.Tensor,
+    *,
+    boxes: tf.Tensor,
+    valid: tf.Tensor,
+    positive_iou: float = 0.5,
+    negative_iou: float = 0.4,
+) -> Assignment:
+    """Gives each anchor the box it overlaps most, if by enough.
+
+    At `positive_iou` and above it learns the box, below `negative_iou` background,
+    between them nothing. A box left without any gets one, see `serve_every_box`.
+
+    Args:
+        anchors: [A, 4] float32, xyxy pixels.
+        boxes: [B, M, 4] float32, xyxy pixels.
+        valid: [B, M] bool, rows that are boxes to learn.
+        positive_iou: Lowest IoU of a positive, inclusive.
+        negative_iou: IoU below which an anchor is background.
+
+    Source: Lin et al. 2017, section 4, https://arxiv.org/abs/1708.02002.
+    """
+    overlaps = boxes_lib.pairwise_iou(boxes, anchors[None])
+    overlaps = tf.where(valid[..., None], overlaps, -1.0)
+    box = _highest(tf.where(overlaps >= positive_iou, overlaps, -1.0))
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2.0
+    # Overlap decides; among equals (none at all, for a box of no area) the nearest centre.
+    preference = overlaps - 1e-4 * _distances(centres, boxes)
+    box = serve_every_box(box, preference=preference, valid=valid)
+    assignment = _assignment(box, target=tf.cast(box >= 0, tf.float32))
+    near = tf.reduce_max(overlaps, axis=1) >= negative_iou
+    return dataclasses.replace(assignment, ignored=near & ~assignment.positive)
+
+
+def serve_every_box(box: tf.Tensor, *, preference: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """Gives every box that has no anchor the free anchor it prefers.
+
+    Free is an anchor that was not given away here before. Where two boxes prefer the
+    same one, the box to which it means more takes it (the first, if equal), and
+    the other chooses again; so does a box that lost its only anchor here. Usually
+    one round.
+
+    Args:
+        box: [B, A] int32, row of each anchor's box, -1 for none.
+        preference: [B, M, A] float32, higher is better.
+        valid: [B, M] bool.
+
+    Returns:
+        [B, A] int32 like `box`; every valid box occurs, as long as there are anchors.
+    """
+    num_boxes, num_anchors = preference.shape[1], preference.shape[2]
+    rows = tf.range(num_boxes)[None, :, None]
+    columns = tf.range(num_anchors)
+
+    def unserved(box: tf.Tensor) -> tf.Tensor:
+        return valid & ~tf.reduce_any(box[:, None, :] == rows, axis=2)
+
+    def serve(box: tf.Tensor, given: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        wish = tf.argmax(
+            tf.where(given[:, None, :], preference.dtype.min, preference),
+            axis=2,
+            output_type=tf.int32,
+        )
+        wishes = (wish[..., None] == columns) & unserved(box)[..., None]
+        wishes = wishes & ~given[:, None, :]
+        taker = _highest(tf.where(wishes, preference, preference.dtype.min), floor=None)
+        taken = tf.reduce_any(wishes, axis=1)
+        return tf.where(taken, taker, box), given | taken
+
+    box, _ = tf.while_loop(
+        lambda box, given: tf.reduce_any(unserved(box)),
+        serve,
+        (box, tf.zeros_like(box, tf.bool)),
+        maximum_iterations=num_boxes,
+    )
+    return box
+
+
+def _best_per_box(alignment: tf.Tensor, *, candidates: tf.Tensor) -> tf.Tensor:
+    """Marks the best anchors of each box, [B, M, A] bool; ties go to the first anchor."""
+    ranking = tf.where(candidates, alignment, -1.0)
+    _, best = tf.math.top_k(ranking, k=min(ALIGN_TOP, ranking.shape[2]))
+    columns = tf.range(ranking.shape[2])
+    # Ten comparisons instead of one scatter: no [B, M, 10, A], and deterministic everywhere.
+    wanted = tf.zeros_like(candidates)
+    for k in range(best.shape[2]):
+        wanted = wanted | (best[..., k, None] == columns)
+    return wanted & candidates
+
+
+def _highest(values: tf.Tensor, *, floor: float | None = 0.0) -> tf.Tensor:
+    """Row of the highest value of each column of [B, M, A]: [B, A] int32, -1 below `floor`."""
+    row = tf.argmax(values, axis=1, output_type=tf.int32)
+    if floor is None:
+        return row
+    return tf.where(tf.reduce_max(values, axis=1) >= floor, row, -1)
+
+
+def _distances(points: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """Distance of points [A, 2] from the centres of boxes [B, M, 4], in [0, 1): [B, M, A]."""
+    centres = (boxes[..., :2] + boxes[..., 2:]) / 2.0
+    x = points[:, 0] - centres[..., 0, None]
+    y = points[:, 1] - centres[..., 1, None]
+    distance = tf.sqrt(x**2 + y**2)
+    return distance / (1.0 + distance)
+
+
+def _assignment(box: tf.Tensor, *, target: tf.Tensor) -> Assignment:
+    positive = box >= 0
+    return Assignment(positive, tf.maximum(box, 0), target, tf.zeros_like(positive))

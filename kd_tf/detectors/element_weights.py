@@ -1,0 +1,67 @@
+"""How much each (anchor, class) counts: box weights, ignored boxes, judged classes."""
+
+import tensorflow as tf
+
+from kd_tf.detectors.assign import Assignment
+
+
+def valid_boxes(labels: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Rows of the labels that are boxes to learn: [B, M] bool (no padding, no ignored box)."""
+    return (labels["classes"] >= 0) & ~labels["ignore"]
+
+
+def background_weights(labels: dict[str, tf.Tensor]) -> tf.Tensor:
+    """How far each image's background is trusted: [B] float32.
+
+    As far as its most trusted box. Whoever is unsure about everything in an image has
+    not searched it well either; and it makes the loss of a batch 0 if all its
+    weights are 0, and independent of a factor common to all of them. An image without
+    a box has 1.
+    """
+    valid = valid_boxes(labels)
+    highest = tf.reduce_max(tf.where(valid, labels["weights"], 0.0), axis=1)
+    return tf.where(tf.reduce_any(valid, axis=1), highest, 1.0)
+
+
+def anchor_weights(labels: dict[str, tf.Tensor], assignment: Assignment) -> tf.Tensor:
+    """Weight of the box that each anchor learns, 0 where it learns none: [B, A] float32."""
+    weights = tf.gather(labels["weights"], assignment.box, batch_dims=1)
+    return tf.where(assignment.positive, weights, 0.0)
+
+
+def class_targets(labels: dict[str, tf.Tensor], assignment: Assignment) -> tf.Tensor:
+    """The score that each anchor aims at for each class: [B, A, C] float32."""
+    classes = tf.gather(labels["classes"], assignment.box, batch_dims=1)
+    one_hot = tf.one_hot(classes, labels["judged"].shape[1])
+    return one_hot * tf.where(assignment.positive, assignment.target, 0.0)[..., None]
+
+
+def class_weights(
+    labels: dict[str, tf.Tensor], assignment: Assignment, *, covered: tf.Tensor
+) -> tf.Tensor:
+    """How much the class loss of each anchor and class counts.
+
+    A positive anchor counts as its box does. Elsewhere the anchor is background,
+    unless an ignored box of that class covers it, or the anchor itself is ignored.
+    A class that nobody judged in an image has no background there; the class of a
+    positive anchor's box counts all the same.
+
+    Args:
+        labels: As the input pipeline gives them.
+        assignment: What each anchor learns.
+        covered: [B, M, A] bool, which box covers which anchor.
+
+    Returns:
+        [B, A, C] float32.
+    """
+    num_classes = labels["judged"].shape[1]
+    judged = tf.cast(labels["judged"], tf.float32)[:, None, :]
+    ignored_boxes = (labels["classes"] >= 0) & labels["ignore"]
+    hits = tf.cast(covered & ignored_boxes[..., None], tf.float32)
+    hits = tf.matmul(hits, tf.one_hot(labels["classes"], num_classes), transpose_a=True)
+    searched = tf.cast((hits < 0.5) & ~assignment.ignored[..., None], tf.float32)
+    background = background_weights(labels)[:, None, None] * judged * searched
+    classes = tf.gather(labels["classes"], assignment.box, batch_dims=1)
+    own = tf.one_hot(classes, num_classes)
+    learned = anchor_weights(labels, assignment)[..., None] * tf.maximum(judged, own)
+    return tf.where(assignment.positive[..., None], learned, background)

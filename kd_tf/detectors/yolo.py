@@ -1,0 +1,156 @@
+"""YOLOv8: KerasCV's architecture, our own last layers, targets, loss and decoding."""
+
+import dataclasses
+import functools
+import math
+
+import keras
+import keras_cv
+import numpy as np
+import tensorflow as tf
+
+from kd_tf.detectors import assign, element_weights, losses
+from kd_tf.geometry import boxes as boxes_lib
+
+STRIDES = (8, 16, 32)
+# Bins of the distribution of each of the four distances, and the loss gains: as published
+# with YOLOv8 (documentation of its `train` settings: box 7.5, cls 0.5, dfl 1.5).
+NUM_BINS = 16
+BOX_GAIN, CLASS_GAIN, DFL_GAIN = 7.5, 0.5, 1.5
+# Objects per image that the class bias expects at first, as in published YOLO heads.
+_PRIOR_OBJECTS = 5.0
+
+
+def build_yolo(
+    backbone: keras.Model, *, num_classes: int, neck_depth: int, image_size: tuple[int, int]
+) -> keras.Model:
+    """Puts KerasCV's YOLOv8 neck and head on a backbone.
+
+    The model is cut before the head's last layers: ours give float32 logits whatever
+    the precision (in bfloat16 a score near 1 rounds to 1 and has no gradient left),
+    and start from a class prior, without which the first steps only unlearn
+    thousands of false objects.
+
+    Args:
+        backbone: With attribute `pyramid_level_inputs` naming the layers "P3", "P4", "P5".
+        num_classes: C.
+        neck_depth: Blocks in each stage of the neck.
+        image_size: (height, width) in pixels, multiples of 32.
+
+    Returns:
+        A model from images [B, H, W, 3] float32 RGB 0..255 to a dict of float32:
+        "boxes" [B, A, 64], four times 16 logits of the distances left, top, right,
+        bottom in strides, and "classes" [B, A, C] logits. A counts stride by stride,
+        row by row.
+    """
+    detector = keras_cv.models.YOLOV8Detector(
+        backbone=backbone,
+        num_classes=num_classes,
+        bounding_box_format="xyxy",
+        fpn_depth=neck_depth,
+    )
+    boxes, classes = [], []
+    for level, stride in enumerate(STRIDES, start=1):
+        features = detector.get_layer(f"yolo_v8_head_{level}_box_2").output
+        boxes.append(_last_layer(features, 4 * NUM_BINS, bias=0.0, name=f"boxes_{stride}"))
+        features = detector.get_layer(f"yolo_v8_head_{level}_class_2").output
+        bias = class_prior_bias(stride, num_classes=num_classes, image_size=image_size)
+        classes.append(_last_layer(features, num_classes, bias=bias, name=f"classes_{stride}"))
+    join = functools.partial(keras.layers.Concatenate, axis=1, dtype="float32")
+    return keras.Model(
+        detector.inputs,
+        {"boxes": join(name="boxes")(boxes), "classes": join(name="classes")(classes)},
+    )
+
+
+def class_prior_bias(stride: int, *, num_classes: int, image_size: tuple[int, int]) -> float:
+    """Logit at which a stride's anchors together expect five objects, shared by the classes."""
+    num_anchors = image_size[0] * image_size[1] / stride**2
+    probability = min(_PRIOR_OBJECTS / num_classes / num_anchors, 0.5)
+    return math.log(probability / (1.0 - probability))
+
+
+def anchor_points(image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (x, y) in pixels [A, 2] and strides [A], float32, in the order of the outputs."""
+    points, strides = [], []
+    for stride in STRIDES:
+        rows, columns = image_size[0] // stride, image_size[1] // stride
+        y, x = np.mgrid[:rows, :columns]
+        points.append((np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5) * stride)
+        strides.append(np.full(rows * columns, stride))
+    return np.concatenate(points).astype(np.float32), np.concatenate(strides).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class YoloHead:
+    """What the outputs of `build_yolo` mean, for one input size.
+
+    Attributes:
+        image_size: (height, width) in pixels.
+    """
+
+    image_size: tuple[int, int]
+
+    def boxes_and_logits(self, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Boxes [B, A, 4] float32 xyxy pixels, not clipped, and class logits [B, A, C]."""
+        points, strides = anchor_points(self.image_size)
+        logits = _distance_logits(outputs)
+        bins = tf.range(NUM_BINS, dtype=tf.float32)
+        distances = tf.reduce_sum(tf.nn.softmax(logits) * bins, axis=-1) * strides[:, None]
+        boxes = tf.concat([points - distances[..., :2], points + distances[..., 2:]], axis=-1)
+        return boxes, tf.cast(outputs["classes"], tf.float32)
+
+    def loss(
+        self, outputs: dict[str, tf.Tensor], labels: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """Sums of the loss terms over the batch, gains included, and their normaliser.
+
+        Box weights enter the normaliser (the weighted sum of target scores): so the
+        balance with the background and the size of the update stay the same
+        whatever the weights' average; they say which box counts more than another.
+
+        Returns:
+            "class", "box", "dfl" and "normalizer": float32 scalars.
+        """
+        points, strides = anchor_points(self.image_size)
+        predicted, logits = self.boxes_and_logits(outputs)
+        assignment = assign.task_aligned(
+            tf.sigmoid(logits),
+            predicted,
+            points=tf.constant(points),
+            boxes=labels["boxes"],
+            classes=labels["classes"],
+            valid=element_weights.valid_boxes(labels),
+        )
+        covered = assign.points_inside(points, labels["boxes"])
+        class_loss = losses.binary_cross_entropy(
+            logits, element_weights.class_targets(labels, assignment)
+        ) * element_weights.class_weights(labels, assignment, covered=covered)
+        weights = assignment.target * element_weights.anchor_weights(labels, assignment)
+        boxes = tf.gather(labels["boxes"], assignment.box, batch_dims=1)
+        box_loss = 1.0 - boxes_lib.ciou(predicted, boxes)
+        edges = tf.concat([points - boxes[..., :2], boxes[..., 2:] - points], axis=-1)
+        dfl_loss = losses.distribution_focal(_distance_logits(outputs), edges / strides[:, None])
+        return {
+            "class": CLASS_GAIN * tf.reduce_sum(class_loss),
+            "box": BOX_GAIN * tf.reduce_sum(weights * box_loss),
+            "dfl": DFL_GAIN * tf.reduce_sum(weights * tf.reduce_mean(dfl_loss, axis=-1)),
+            "normalizer": tf.stop_gradient(tf.reduce_sum(weights)),
+        }
+
+
+def _distance_logits(outputs: dict[str, tf.Tensor]) -> tf.Tensor:
+    boxes = tf.cast(outputs["boxes"], tf.float32)
+    return tf.reshape(boxes, [-1, boxes.shape[1], 4, NUM_BINS])
+
+
+def _last_layer(features: keras.KerasTensor, channels: int, *, bias: float, name: str):
+    layer = keras.layers.Conv2D(
+        channels,
+        kernel_size=1,
+        bias_initializer=keras.initializers.Constant(bias),
+        dtype="float32",
+        name=f"{name}_logits",
+    )
+    reshape = keras.layers.Reshape((-1, channels), dtype="float32", name=name + "_rows")
+    return reshape(layer(features))

@@ -1,0 +1,95 @@
+"""Networks by name, built offline."""
+
+import contextlib
+import difflib
+import random
+from collections.abc import Iterator, Sequence
+
+import keras
+
+from kd_tf.detectors import backbones, yolo
+from kd_tf.detectors.network import Network
+from kd_tf.errors import UserError
+from kd_tf.names import NAMES
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+# Blocks per stage of the neck: KerasCV's documentation for l and xl, its PascalVOC preset
+# for m, its examples for xs and s.
+_YOLO_NECK_DEPTH = {"yolov8_m": 2, "yolov8_l": 3, "yolov8_xl": 3}
+
+
+def build(
+    name: str,
+    *,
+    class_names: Sequence[str],
+    image_size: tuple[int, int],
+    precision: str = "float32",
+    seed: int = 0,
+    backbone_weights: str | None = None,
+    allow_missing: Sequence[str] = (),
+) -> Network:
+    """Builds a network; the same arguments give the same weights.
+
+    Args:
+        name: One of `kd_tf.names.NAMES`.
+        class_names: In the order of the class indices.
+        image_size: (height, width) of the input in pixels, multiples of 32.
+        precision: Keras' policy of the layers; outputs are float32 whatever it is.
+        seed: Of the random weights.
+        backbone_weights: File (or `kerascv:PRESET`) for the backbone, see `weights`.
+        allow_missing: Names of backbone weights that the file need not have.
+
+    Raises:
+        UserError: An unknown name or precision, no class or a class twice, a size that
+            is no multiple of 32, or weights that do not fit.
+    """
+    _check(name, class_names=class_names, image_size=image_size, precision=precision)
+    with _construction(seed=seed, precision=precision):
+        if name.startswith("yolov8_"):
+            model, head = _build_yolo(name, num_classes=len(class_names), image_size=image_size)
+    return Network(name, tuple(class_names), tuple(image_size), precision, model, head)
+
+
+def _build_yolo(name: str, *, num_classes: int, image_size: tuple[int, int]):
+    backbone_name = "mobilenet_v1" if name == "yolov8_mobilenet_v1" else name
+    backbone = backbones.build_backbone(backbone_name, image_size=image_size)
+    model = yolo.build_yolo(
+        backbone,
+        num_classes=num_classes,
+        neck_depth=_YOLO_NECK_DEPTH.get(name, 1),
+        image_size=image_size,
+    )
+    return model, yolo.YoloHead(tuple(image_size))
+
+
+@contextlib.contextmanager
+def _construction(*, seed: int, precision: str) -> Iterator[None]:
+    """Policy and seed for the layers built inside; both are as before afterwards.
+
+    Keras draws the seed of every initialiser from Python's own generator.
+    """
+    policy, state = keras.config.dtype_policy(), random.getstate()
+    keras.config.set_dtype_policy(precision)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        keras.config.set_dtype_policy(policy)
+
+
+def _check(
+    name: str, *, class_names: Sequence[str], image_size: tuple[int, int], precision: str
+) -> None:
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"No network is called {name!r}. Known: {', '.join(NAMES)}.{hint}")
+    if precision not in PRECISIONS:
+        raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    if not class_names or len(set(class_names)) != len(class_names):
+        raise UserError(f"A network needs at least one class, none twice, got {class_names!r}.")
+    if len(image_size) != 2 or any(side < 32 or side % 32 for side in image_size):
+        raise UserError(
+            f"image_size must be (height, width) in multiples of 32 pixels, got {image_size!r}."
+        )
