@@ -1,0 +1,48 @@
+"""Every kind of data set as one `Source`: a listing, bytes by item, labels by item."""
+
+import importlib
+
+from kd_tf.data.items import Source
+from kd_tf.errors import UserError
+from kd_tf.specs import Spec
+
+# Kind -> (module, function). A module is imported only when a spec asks for its kind.
+_OPENERS = {
+    "scenes": ("kd_tf.data.sources.scenes_source", "open_scenes_source"),
+    "tfds": ("kd_tf.data.sources.tfds_source", "open_tfds"),
+    "coco": ("kd_tf.data.sources.coco", "open_coco"),
+    "lvis": ("kd_tf.data.sources.lvis", "open_lvis"),
+    "voc": ("kd_tf.data.sources.voc", "open_voc"),
+    "yolo": ("kd_tf.data.sources.yolo", "open_yolo"),
+    "images": ("kd_tf.data.sources.folder", "open_folder"),
+    "records": ("kd_tf.data.sources.records_source", "open_records"),
+}
+
+
+def open_source(
+    spec: Spec,
+    *,
+    class_names: tuple[str, ...] | None = None,
+    drop_classes: tuple[str, ...] = (),
+) -> Source:
+    """Lists a data set; reads annotations, but no pixels.
+
+    Args:
+        spec: Parsed with `specs.DATA_KINDS`.
+        class_names: The run's class list; labels are mapped to it by name. None takes the
+            data set's own classes.
+        drop_classes: Classes of the data set that are left out on purpose; "*" means all that
+            are not in `class_names`.
+
+    Returns:
+        The source. `Source.rejects` holds what listing already left out.
+
+    Raises:
+        UserError: The path is missing or holds nothing usable, an annotation file is broken as
+            a whole, or it has classes that are neither in `class_names` nor dropped.
+    """
+    if spec.kind not in _OPENERS:
+        raise UserError(f"{spec.kind!r} is no kind of data. Known: {', '.join(_OPENERS)}.")
+    module, function = _OPENERS[spec.kind]
+    opener = getattr(importlib.import_module(module), function)
+    return opener(spec, class_names=class_names, drop_classes=drop_classes)

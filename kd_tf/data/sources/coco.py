@@ -1,0 +1,191 @@
+"""`coco:INSTANCES.json?images=DIR`: COCO's own format, with its sparse ids as they are."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from kd_tf.data.items import Item, Labels, Reject, Source
+from kd_tf.data.sources import classes, instances_json, packed, reading
+from kd_tf.errors import RejectedError, UserError
+from kd_tf.specs import Spec
+
+# For each image (by its rank), the classes somebody looked for.
+Judged = Callable[[int], np.ndarray | None]
+
+
+def open_coco(
+    spec: Spec, *, class_names: tuple[str, ...] | None, drop_classes: tuple[str, ...]
+) -> Source:
+    """Lists a COCO instances file; without `images=`, images lie beside the file.
+
+    Image ids and category ids stay as they are, images without annotations are listed, crowd
+    annotations keep their flag, and a file without `annotations` is an unlabelled source.
+
+    Raises:
+        UserError: See `instances_json.read_instances` and `classes.map_classes`.
+    """
+    reading.need_file(spec.location, where=spec.text)
+    instances = instances_json.read_instances(spec.location)
+    names, indices = classes.map_classes(
+        [name for _, name in instances.categories],
+        class_names,
+        drop_classes=drop_classes,
+        where=spec.text,
+    )
+    judged = classes.judged_classes(indices, names)
+    return build_source(
+        spec,
+        instances,
+        class_names=names,
+        class_of_category=indices,
+        judged=lambda _: judged,
+        drop_classes=drop_classes,
+    )
+
+
+def build_source(
+    spec: Spec,
+    instances: instances_json.Instances,
+    *,
+    class_names: tuple[str, ...],
+    class_of_category: np.ndarray,
+    judged: Judged,
+    drop_classes: Sequence[str],
+) -> Source:
+    """A source from a parsed instances file.
+
+    Args:
+        spec: Where `images=` and the name come from.
+        instances: The file.
+        class_names: The run's classes.
+        class_of_category: [num_categories] int32 into `class_names`, -1 where dropped.
+        judged: The judged classes of the image at a rank.
+        drop_classes: For the fingerprint.
+
+    Raises:
+        UserError: The folder of images is not there, or the file is labelled without categories.
+    """
+    folder = spec.options.get("images") or spec.location.rpartition("/")[0] or "."
+    reading.need_folder(folder, where=spec.text)
+    rejects = list(instances.rejects)
+    items, ranks = _items(instances.entries, folder, rejects)
+    if not items:
+        raise UserError(f"{spec.text}: no usable image; the first: {rejects[0]}.")
+    read_bytes, read_header = reading.file_readers()
+    read_labels = None
+    if instances.annotations is not None:
+        boxes = _pack(instances, class_of_category=class_of_category, rejects=rejects)
+        read_labels = _label_reader(
+            boxes, ranks=ranks, items=items, judged=judged, read_header=read_header, name=spec.name
+        )
+    return Source(
+        name=spec.name,
+        class_names=class_names if read_labels else (),
+        items=items,
+        read_bytes=read_bytes,
+        read_labels=read_labels,
+        rejects=tuple(rejects),
+        fingerprint=reading.fingerprint([instances.sha256, *class_names, "", *drop_classes]),
+        category_ids=_category_ids(instances.categories, class_of_category, len(class_names))
+        if read_labels
+        else (),
+    )
+
+
+def _items(
+    entries: list[instances_json.ImageEntry], folder: str, rejects: list[Reject]
+) -> tuple[list[Item], np.ndarray]:
+    """Items with a safe file name, and the rank of each among the entries."""
+    items, ranks = [], []
+    for rank, entry in enumerate(entries):
+        try:
+            path = reading.safe_path(folder, entry.file_name)
+        except RejectedError as error:
+            detail = f"{entry.file_name!r} must stay below the folder of images"
+            rejects.append(Reject(f"image {entry.image_id}", error.reason, detail))
+            continue
+        items.append(Item(entry.image_id, str(entry.image_id), path, entry.height, entry.width))
+        ranks.append(rank)
+    return items, np.array(ranks, np.int64)
+
+
+def _pack(
+    instances: instances_json.Instances,
+    *,
+    class_of_category: np.ndarray,
+    rejects: list[Reject],
+) -> packed.PackedBoxes:
+    """The boxes of each entry; an annotation of an unknown image or category is a reject."""
+    notes = instances.annotations
+    image_ids = np.array([entry.image_id for entry in instances.entries], np.int64)
+    images, known_image = _look_up(notes.image_ids, image_ids)
+    category_ids = np.array([number for number, _ in instances.categories], np.int64)
+    categories, known_category = _look_up(notes.category_ids, category_ids)
+    for known, ids, reason in (
+        (known_image, notes.image_ids, "annotation of an unknown image"),
+        (known_category, notes.category_ids, "annotation of an unknown category"),
+    ):
+        rejects += [
+            Reject(f"annotation {notes.ids[row]}", reason, f"id {ids[row]}", False)
+            for row in np.flatnonzero(~known)
+        ]
+    good = known_image & known_category
+    x, y, width, height = notes.boxes_xywh[good].T
+    boxes = packed.raw_boxes(
+        np.stack([x, y, x + width, y + height], axis=-1),
+        class_of_category[categories[good]],
+        is_crowd=notes.is_crowd[good],
+        areas=notes.areas[good],
+        ids=notes.ids[good],
+    )
+    return packed.pack(boxes, images[good], num_images=len(image_ids))
+
+
+def _look_up(values: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The position of each value in a sorted table, and whether it is there."""
+    if not len(table):
+        return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
+    rows = np.minimum(np.searchsorted(table, values), len(table) - 1)
+    return rows, table[rows] == values
+
+
+def _label_reader(
+    boxes: packed.PackedBoxes,
+    *,
+    ranks: np.ndarray,
+    items: list[Item],
+    judged: Judged,
+    read_header: Callable,
+    name: str,
+) -> Callable[[Item], tuple[Labels, list[Reject]]]:
+    image_ids = np.array([item.image_id for item in items], np.int64)
+
+    def read_labels(item: Item) -> tuple[Labels, list[Reject]]:
+        rank = int(ranks[np.searchsorted(image_ids, item.image_id)])
+        return packed.to_labels(
+            boxes.of(rank),
+            item=item,
+            header=read_header(item),
+            judged=judged(rank),
+            key=f"{name}/{item.original_id}",
+        )
+
+    return read_labels
+
+
+def _category_ids(
+    categories: list[tuple[int, str]], class_of_category: np.ndarray, num_classes: int
+) -> tuple[int, ...]:
+    """The file's own id of each class; a class it does not have gets the next free one."""
+    ids = [0] * num_classes
+    taken = set()
+    for (number, _), index in zip(categories, class_of_category, strict=True):
+        if index >= 0:
+            ids[index] = number
+            taken.add(int(index))
+    free = max([number for number, _ in categories], default=0)
+    for index in range(num_classes):
+        if index not in taken:
+            free += 1
+            ids[index] = free
+    return tuple(ids)

@@ -1,0 +1,128 @@
+"""Finds and reads the files of a source; what cannot be read is a reject, not a crash."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+
+import tensorflow as tf
+
+from kd_tf import files
+from kd_tf.data import images
+from kd_tf.data.items import Item
+from kd_tf.errors import RejectedError, UserError
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+
+# Headers kept for labels that are read after the bytes, which spares a second request on gs://.
+_MAX_KEPT_HEADERS = 4096
+
+
+def safe_path(folder: str, file_name: str) -> str:
+    """The path of a file named by an annotation; it cannot lie outside the folder.
+
+    Raises:
+        RejectedError: "unsafe file name": empty, absolute, with "..", a NUL or a scheme,
+            or not encodable.
+    """
+    parts = re.split(r"[/\\]", file_name)
+    unsafe = (
+        not file_name
+        or "\0" in file_name
+        or ".." in parts
+        or parts[0] == ""
+        or "://" in file_name
+        or re.match(r"[A-Za-z]:[/\\]", file_name)
+        or any(0xD800 <= ord(letter) <= 0xDFFF for letter in file_name)
+    )
+    if unsafe:
+        raise RejectedError("unsafe file name", f"{file_name!r} must stay below {folder!r}")
+    return files.join(folder, file_name)
+
+
+def read_file(path: str) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        RejectedError: "missing file" or "unreadable file". A store that is out of reach for
+            the moment (tf.errors.UnavailableError and the like) is not the image's fault.
+    """
+    try:
+        return files.read_bytes(path)
+    except tf.errors.NotFoundError as error:
+        raise RejectedError("missing file", path) from error
+    except _FILE_FAULTS as error:
+        raise RejectedError("unreadable file", f"{path}: {error.message[:200]}") from error
+
+
+_FILE_FAULTS = (
+    tf.errors.FailedPreconditionError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.OutOfRangeError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.UnknownError,
+)
+
+
+def file_readers() -> tuple[Callable[[Item], bytes], Callable[[Item], images.Header]]:
+    """Two functions for items whose location is a path: read its bytes, read its header.
+
+    The header of an image whose bytes were just read is remembered. Both may be called
+    from several threads.
+    """
+    kept: dict[str, images.Header] = {}
+
+    def keep(item: Item, header: images.Header) -> None:
+        if len(kept) >= _MAX_KEPT_HEADERS:
+            kept.clear()
+        kept[item.location] = header
+
+    def read_bytes(item: Item) -> bytes:
+        return read_file(item.location)
+
+    def read_header(item: Item) -> images.Header:
+        header = kept.get(item.location)
+        if header is None:
+            header = _header_of_file(item.location)
+            keep(item, header)
+        return header
+
+    return read_bytes, read_header
+
+
+def _header_of_file(path: str) -> images.Header:
+    try:
+        with files.open_file(path) as file:
+            return images.read_header(file)
+    except tf.errors.NotFoundError as error:
+        raise RejectedError("missing file", path) from error
+    except _FILE_FAULTS as error:
+        raise RejectedError("unreadable file", f"{path}: {error.message[:200]}") from error
+
+
+def need_folder(path: str, *, where: str) -> None:
+    """Raises UserError unless `path` is a folder."""
+    if not files.is_folder(path):
+        what = "is a file" if files.exists(path) else "does not exist"
+        raise UserError(f"{where}: the folder {path!r} {what}. Give a folder that holds images.")
+
+
+def need_file(path: str, *, where: str) -> None:
+    """Raises UserError unless `path` is a file."""
+    if not files.exists(path) or files.is_folder(path):
+        what = "is a folder" if files.is_folder(path) else "does not exist"
+        raise UserError(f"{where}: the file {path!r} {what}.")
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends like an image's."""
+    return name.lower().endswith(IMAGE_ENDINGS)
+
+
+def fingerprint(parts: Iterable[str | bytes]) -> str:
+    """Hex sha256 of parts, each with its length, so that no two lists read the same."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.hexdigest()
