@@ -1,0 +1,205 @@
+"""Checkpoints that hold every variable, and of which a crash leaves the last whole one.
+
+Each save goes to a fresh name; `checkpoint.json`, written last and whole, says which saves
+count. What it does not name is left over from a crash and is removed by the next save.
+"""
+
+import dataclasses
+import re
+
+import tensorflow as tf
+
+from kd_tf import files
+from kd_tf.errors import UserError
+from kd_tf.training.settings import SPEED_ONLY, TrainSettings
+
+_POINTER = "checkpoint.json"
+_NAME = re.compile(r"^((?:step|best)-\d{9})\.(?:index|data-.*)$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The score of the averaged weights after `step` updates."""
+
+    step: int
+    ap: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: Updates done.
+        saved: Steps with a checkpoint, ascending.
+        evaluations: In order of their steps.
+        best: The first of the highest AP; its weights are kept.
+    """
+
+    step: int = 0
+    saved: tuple[int, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    best: Evaluation | None = None
+
+
+def save(
+    folder: str,
+    *,
+    variables: dict[str, tf.Variable],
+    progress: Progress,
+    settings: TrainSettings,
+) -> Progress:
+    """Writes all variables as the checkpoint of `progress.step`; older ones beyond the limit go.
+
+    Args:
+        folder: Of the run; local, gs:// or ram://.
+        variables: Unique name -> variable; of a mirrored one the first copy is written.
+        progress: Its step must be newer than its last saved one.
+        settings: Kept beside, and compared by `restore`; uses keep_checkpoints.
+
+    Returns:
+        The progress with the new checkpoint in it.
+    """
+    write_variables(_prefix(folder, "step", progress.step), variables)
+    saved = (*progress.saved, progress.step)[-settings.keep_checkpoints :]
+    progress = dataclasses.replace(progress, saved=saved)
+    write_pointer(folder, progress=progress, settings=settings)
+    return progress
+
+
+def save_best(folder: str, *, variables: dict[str, tf.Variable], step: int) -> None:
+    """Writes the weights of the best validation so far; they count once the pointer says so."""
+    write_variables(_prefix(folder, "best", step), variables)
+
+
+def restore(
+    folder: str, *, variables: dict[str, tf.Variable], settings: TrainSettings
+) -> Progress | None:
+    """Puts the newest checkpoint into the variables and says how far it had come.
+
+    Returns:
+        None where the folder holds no checkpoint.
+
+    Raises:
+        UserError: The run was started with other settings, another network, or its
+            files are damaged.
+    """
+    path = files.join(folder, _POINTER)
+    if not files.exists(path):
+        return None
+    pointer = files.read_json(path)
+    _check_settings(pointer["settings"], settings, folder=folder)
+    present = [s for s in pointer["saved"] if files.exists(_prefix(folder, "step", s) + ".index")]
+    if not present:
+        raise UserError(f"{path} names checkpoints {pointer['saved']}, none is there. Overwrite.")
+    step = present[-1]
+    read_variables(_prefix(folder, "step", step), variables)
+    evaluations = tuple(Evaluation(**e) for e in pointer["evaluations"] if e["step"] <= step)
+    best = Evaluation(**pointer["best"]) if pointer["best"] else None
+    if best and best.step > step:
+        best = None
+    return Progress(step=step, saved=tuple(present), evaluations=evaluations, best=best)
+
+
+def read_progress(folder: str) -> Progress:
+    """What the pointer says, no weights read; for workers that did not validate themselves."""
+    pointer = files.read_json(files.join(folder, _POINTER))
+    return Progress(
+        step=pointer["saved"][-1],
+        saved=tuple(pointer["saved"]),
+        evaluations=tuple(Evaluation(**e) for e in pointer["evaluations"]),
+        best=Evaluation(**pointer["best"]) if pointer["best"] else None,
+    )
+
+
+def restore_best(folder: str, *, variables: dict[str, tf.Variable], step: int) -> None:
+    """Puts the weights kept by `save_best` for `step` into the variables."""
+    read_variables(_prefix(folder, "best", step), variables)
+
+
+def write_pointer(folder: str, *, progress: Progress, settings: TrainSettings) -> None:
+    """Makes `progress` the state of the run, then removes the files it no longer names."""
+    content = {
+        "saved": list(progress.saved),
+        "evaluations": [dataclasses.asdict(e) for e in progress.evaluations],
+        "best": dataclasses.asdict(progress.best) if progress.best else None,
+        "settings": dataclasses.asdict(settings),
+    }
+    files.write_json(files.join(folder, _POINTER), content)
+    keep = {f"step-{step:09d}" for step in progress.saved}
+    if progress.best:
+        keep.add(f"best-{progress.best.step:09d}")
+    checkpoints = files.join(folder, "checkpoints")
+    for name in files.list_folder(checkpoints):
+        match = _NAME.match(name)
+        if match and match.group(1) not in keep:
+            files.remove(files.join(checkpoints, name))
+
+
+def write_variables(prefix: str, variables: dict[str, tf.Variable]) -> None:
+    """Writes values under their names in TensorFlow's own checkpoint format.
+
+    `tf.train.load_checkpoint(prefix)` reads it.
+    """
+    tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=list(variables),
+        shape_and_slices=[""] * len(variables),
+        tensors=[tf.convert_to_tensor(variable) for variable in variables.values()],
+    )
+
+
+def read_variables(prefix: str, variables: dict[str, tf.Variable]) -> None:
+    """Assigns every variable, on every replica, its value under the same name.
+
+    Raises:
+        UserError: A name, shape or dtype differs, or a file is damaged.
+    """
+    try:
+        # tf.train.load_checkpoint globs for the prefix first, which fails on ram://.
+        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+        shapes = reader.get_variable_to_shape_map()
+        _check_same(prefix, {n: tuple(s) for n, s in shapes.items()}, variables)
+        for name, variable in variables.items():
+            variable.assign(tf.cast(reader.get_tensor(name), variable.dtype))
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"Checkpoint {prefix} is damaged ({str(error).splitlines()[0]}). Delete its files to "
+            "go on from the one before it, or overwrite the run."
+        ) from error
+
+
+def _check_same(
+    prefix: str, stored: dict[str, tuple[int, ...]], variables: dict[str, tf.Variable]
+) -> None:
+    wanted = {name: tuple(variable.shape) for name, variable in variables.items()}
+    if stored == wanted:
+        return
+    differing = sorted(n for n in stored.keys() | wanted if stored.get(n) != wanted.get(n))
+    name = differing[0]
+    raise UserError(
+        f"Checkpoint {prefix} is of another network: {len(differing)} of {len(wanted)} variables "
+        f"differ, the first is {name} with shape {stored.get(name, 'absent')} there and "
+        f"{wanted.get(name, 'absent')} here. Use the same network, or overwrite the run."
+    )
+
+
+def _check_settings(stored: dict, settings: TrainSettings, *, folder: str) -> None:
+    now = dataclasses.asdict(settings)
+    differing = [
+        f"{name} was {stored.get(name)!r}, is {now.get(name)!r}"
+        for name in sorted(stored.keys() | now)
+        if name not in SPEED_ONLY and stored.get(name) != now.get(name)
+    ]
+    if differing:
+        raise UserError(
+            f"The unfinished run in {folder} was started with other settings: "
+            f"{'; '.join(differing)}. Give the old ones to go on, or overwrite the run."
+        )
+
+
+def _prefix(folder: str, kind: str, step: int) -> str:
+    files.make_folder(files.join(folder, "checkpoints"))
+    return files.join(folder, "checkpoints", f"{kind}-{step:09d}")

@@ -1,0 +1,34 @@
+"""The learning rate as a pure function of the step, so resuming needs no state."""
+
+import math
+
+import tensorflow as tf
+
+from kd_tf.training.settings import TrainSettings
+
+
+def learning_rate(step: tf.Tensor, *, settings: TrainSettings) -> tf.Tensor:
+    """The learning rate of one update: linear warm-up, then a cosine to a floor.
+
+    The first update already moves (step 0 of a warm-up of W has 1/W of the peak),
+    the update `warmup_steps - 1` is the first at the peak, and the last update is
+    one cosine step above the floor.
+
+    Args:
+        step: Scalar integer tensor, 0 for the first update.
+        settings: Uses steps, warmup_steps, learning_rate, final_learning_rate.
+
+    Returns:
+        Scalar float32 > 0.
+
+    Source: SGDR (Loshchilov and Hutter 2017, eq. 5, one cycle); the warm-up is
+    Goyal et al. 2017, section 2.2.
+    """
+    step = tf.cast(step, tf.float32)
+    peak = settings.learning_rate
+    floor = peak * settings.final_learning_rate
+    warm_up = (step + 1.0) / max(settings.warmup_steps, 1)
+    length = max(settings.steps - settings.warmup_steps, 1)
+    passed = tf.clip_by_value((step - settings.warmup_steps) / length, 0.0, 1.0)
+    cosine = floor + (peak - floor) * 0.5 * (1.0 + tf.cos(math.pi * passed))
+    return tf.where(step < settings.warmup_steps, peak * warm_up, cosine)

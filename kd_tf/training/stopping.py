@@ -1,0 +1,102 @@
+"""The ways a run ends early."""
+
+import contextlib
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+from kd_tf.errors import UserError
+
+_IDS_SHOWN = 32
+
+
+class TrainingDivergedError(UserError):
+    """A loss or gradient was not finite; nothing of that update was saved.
+
+    Attributes:
+        step: The update, counted from 1.
+        ids: Source ids of the images of its global batch; empty if the data has none.
+    """
+
+    def __init__(self, message: str, *, step: int, ids: Sequence[str]):
+        super().__init__(message)
+        self.step = step
+        self.ids = tuple(ids)
+
+
+class WorkerLostError(UserError):
+    """Another worker is gone, so no update can be summed over all of them."""
+
+
+class PreemptedError(SystemExit):
+    """SIGTERM came and the state is saved; the process ends with code 143 (128 + SIGTERM)."""
+
+    def __init__(self, step: int, *, folder: str):
+        super().__init__(128 + signal.SIGTERM)
+        self.message = (
+            f"SIGTERM: stopped after update {step}, saved in {folder}. "
+            "The same command goes on from there."
+        )
+        print(self.message, file=sys.stderr, flush=True)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def diverged(
+    *, step: int, ids: Sequence[str], metrics: dict[str, float], saved: Sequence[int]
+) -> TrainingDivergedError:
+    """The error for an update that was not finite, with what is known about it."""
+    shown = ", ".join(ids[:_IDS_SHOWN]) or "unknown (the data has no ids)"
+    more = f" and {len(ids) - _IDS_SHOWN} more" if len(ids) > _IDS_SHOWN else ""
+    values = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
+    kept = f"The checkpoint of step {saved[-1]} stays" if saved else "No checkpoint was made yet"
+    return TrainingDivergedError(
+        f"Update {step} was not finite: {values}. Images of its batch: {shown}{more}. {kept}. "
+        "Look at these images and their labels; else lower the learning rate, raise the "
+        "warm-up or lower clip_norm, which needs a run of its own.",
+        step=step,
+        ids=ids,
+    )
+
+
+@contextlib.contextmanager
+def watching_sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets while the block runs; the handler before comes back after.
+
+    Signals reach the main thread only: elsewhere the event is never set.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(signum: int, frame: object) -> None:
+        del signum, frame
+        logging.warning("SIGTERM: finishing this call, then saving.")
+        asked.set()
+
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def naming_lost_workers(*, num_workers: int) -> Iterator[None]:
+    """Turns the many errors by which a lost worker shows into one that says what to do."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if num_workers == 1:
+            raise
+        raise WorkerLostError(
+            f"Updates need all {num_workers} workers, and one is gone "
+            f"({str(error).splitlines()[0]}). Start all workers again with the same command: "
+            "training goes on from the last checkpoint."
+        ) from error

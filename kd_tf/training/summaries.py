@@ -1,0 +1,74 @@
+"""What a run leaves for people and reports: `metrics.jsonl` and TensorBoard scalars."""
+
+import dataclasses
+import json
+
+import tensorflow as tf
+
+from kd_tf import files
+
+_METRICS = "metrics.jsonl"
+Row = dict[str, float | int]
+
+
+@dataclasses.dataclass
+class Log:
+    """Rows not yet written.
+
+    They are written together with checkpoints only, so a run that was killed has no row
+    beyond the step it goes on from.
+
+    Attributes:
+        folder: Of the run; None on workers that write nothing.
+        writer: Of TensorBoard; None where `folder` is.
+        pending: Rows since the last `flush`.
+    """
+
+    folder: str | None
+    writer: tf.summary.SummaryWriter | None
+    pending: list[Row] = dataclasses.field(default_factory=list)
+
+
+def open_log(folder: str | None, *, step: int) -> Log:
+    """A log that goes on after `step`: rows of later steps are cut off."""
+    if folder is None:
+        return Log(None, None)
+    kept = [row for row in read_metrics(folder) if row["step"] <= step]
+    files.write_text(files.join(folder, _METRICS), "".join(_line(row) for row in kept))
+    return Log(folder, tf.summary.create_file_writer(files.join(folder, "tensorboard")))
+
+
+def flush(log: Log) -> None:
+    """Appends the pending rows to both files."""
+    if log.writer is not None and log.pending:
+        with files.open_file(files.join(log.folder, _METRICS), "ab") as file:
+            file.write("".join(_line(row) for row in log.pending).encode())
+        with log.writer.as_default():
+            for row in log.pending:
+                _write_scalars(row)
+        log.writer.flush()
+    log.pending.clear()
+
+
+def read_metrics(folder: str) -> list[Row]:
+    """All rows, in order: of updates ("step", "loss", each term, "normalizer",
+    "learning_rate", "gradient_norm", "images_per_s") and of validations ("step", "val_ap").
+
+    "step" counts the updates done, 1 after the first. The row of an update that was not
+    finite holds only its finite values. A last line cut off by a crash is left out.
+    """
+    path = files.join(folder, _METRICS)
+    if not files.exists(path):
+        return []
+    lines = files.read_text(path).split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row) + "\n"
+
+
+def _write_scalars(row: Row) -> None:
+    for name, value in row.items():
+        if name != "step":
+            tf.summary.scalar(name, value, step=row["step"])

@@ -1,0 +1,210 @@
+"""One update of a network, the same for one replica and for many."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+import keras
+import tensorflow as tf
+
+from kd_tf.training import ema, optimizer, schedule
+from kd_tf.training.settings import TrainSettings
+
+Batch = dict[str, tf.Tensor]
+Sums = dict[str, tf.Tensor]
+
+NORMALIZER = "normalizer"
+
+
+class Network(Protocol):
+    """What training needs of a detector.
+
+    `model` maps float32 images [B, H, W, 3] in 0..255 to a dict of float32 raw heads;
+    `loss` gives sums over the batch, scalar float32, one per term, and under
+    "normalizer" what the sum of the terms is to be divided by. No term is normalised.
+    """
+
+    model: keras.Model
+
+    def loss(self, outputs: dict[str, tf.Tensor], labels: Batch) -> Sums:
+        """The unnormalised loss terms of one batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """All that an update changes.
+
+    Attributes:
+        network: Its model's variables.
+        optimizer: Its slots.
+        averages: Of `averaged`, in that order; empty without EMA.
+        averaged: The model's floating point variables, BatchNorm statistics included.
+    """
+
+    network: Network
+    optimizer: optimizer.Optimizer
+    averages: list[tf.Variable]
+    averaged: list[tf.Variable]
+
+    def named_variables(self) -> dict[str, tf.Variable]:
+        """Every variable of the state under a name of its own, in a fixed order.
+
+        The lists are walked, not the objects: tf.train.Checkpoint(model=...) leaves out
+        layers that Keras holds in lists, RetinaNet's head convolutions among them.
+        """
+        named = self.model_variables()
+        for slot, variables in self.optimizer.slots.items():
+            named |= {f"optimizer/{slot}/{i:05d}": v for i, v in enumerate(variables)}
+        named |= {f"ema/{i:05d}": v for i, v in enumerate(self.averages)}
+        return named
+
+    def model_variables(self) -> dict[str, tf.Variable]:
+        """The part of `named_variables` that a network is made of.
+
+        Numbered: the names Keras gives to layers count on through the process.
+        """
+        model = self.network.model.variables
+        return {f"model/{i:05d}/{v.name}": v.value for i, v in enumerate(model)}
+
+
+def build_state(network: Network, *, settings: TrainSettings) -> State:
+    """A network with a fresh optimizer and fresh averages; call it in the strategy's scope."""
+    if settings.freeze_batch_norm:
+        freeze_batch_norm(network.model)
+    trainable = [variable.value for variable in network.model.trainable_variables]
+    averaged = [v.value for v in network.model.variables if v.value.dtype.is_floating]
+    return State(
+        network=network,
+        optimizer=optimizer.build(trainable, settings=settings),
+        averages=ema.create(averaged) if settings.ema_decay else [],
+        averaged=averaged,
+    )
+
+
+def freeze_batch_norm(model: keras.Model) -> None:
+    """Makes every BatchNorm use its moving statistics and leave all four arrays alone."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+
+
+def build_train_step(
+    state: State, *, settings: TrainSettings
+) -> Callable[[Batch, tf.Tensor], dict[str, tf.Tensor]]:
+    """The function that each replica runs for one update.
+
+    The normaliser is that of the global batch, so N replicas give the update of one:
+    sums of gradients and normalisers over micro-batches, then over replicas, one
+    division, then clipping, then the optimizer. Shapes are static; no host op.
+
+    Returns:
+        (batch of this replica, step as scalar int64) -> scalar float32 metrics that are
+        the same on every replica: each loss term, "loss" (their sum), "normalizer"
+        (before the floor of 1), "gradient_norm" (before clipping), "learning_rate".
+    """
+
+    def train_step(batch: Batch, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        gradients, sums = _accumulated(state, batch, parts=settings.accumulate)
+        gradients, sums = _sum_over_replicas((gradients, sums))
+        divisor = tf.maximum(sums[NORMALIZER], 1.0)
+        gradients = [gradient / divisor for gradient in gradients]
+        gradients, norm = _clipped(gradients, clip_norm=settings.clip_norm)
+        rate = schedule.learning_rate(step, settings=settings)
+        optimizer.apply(state.optimizer, gradients, learning_rate=rate, step=step)
+        if state.averages:
+            ema.update(state.averages, state.averaged, step=step, decay=settings.ema_decay)
+        terms = {name: sums[name] / divisor for name in sums if name != NORMALIZER}
+        return terms | {
+            "loss": tf.add_n(list(terms.values())),
+            NORMALIZER: sums[NORMALIZER],
+            "gradient_norm": norm,
+            "learning_rate": rate,
+        }
+
+    return tf.function(train_step, jit_compile=True) if settings.jit_compile else train_step
+
+
+def average_batch_norm(state: State, *, strategy: tf.distribute.Strategy) -> None:
+    """Gives every replica the mean of the replicas' moving statistics.
+
+    During training each replica follows its own part of the batch; one copy alone would
+    be validated and saved otherwise. Every worker must call it. The update of moving
+    statistics is linear, so averaging early or late gives the same mean.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return
+    model = state.network.model
+    trained = {id(variable) for variable in model.trainable_variables}
+    moving = [
+        v.value for v in model.variables if id(v) not in trained and v.value.dtype.is_floating
+    ]
+    variables = moving + state.averages
+    if variables:
+        _average(variables, strategy=strategy)
+
+
+def _average(variables: list[tf.Variable], *, strategy: tf.distribute.Strategy) -> None:
+    def average() -> None:
+        replica = tf.distribute.get_replica_context()
+        local = [tf.convert_to_tensor(variable) for variable in variables]
+        means = replica.all_reduce(tf.distribute.ReduceOp.MEAN, local)
+        ema.assign_all(variables, means)
+
+    @tf.function
+    def run() -> None:
+        strategy.run(average)
+
+    run()
+
+
+def _accumulated(state: State, batch: Batch, *, parts: int) -> tuple[list[tf.Tensor], Sums]:
+    """Sums of gradients and losses over `parts` consecutive pieces of the batch."""
+    if parts == 1:
+        return _gradients(state, batch)
+    pieces = {
+        name: tf.reshape(rows, [parts, rows.shape[0] // parts, *rows.shape[1:]])
+        for name, rows in batch.items()
+    }
+    first = _gradients(state, {name: rows[0] for name, rows in pieces.items()})
+
+    def add(index: tf.Tensor, sums: tuple) -> tuple:
+        piece = {name: rows[index] for name, rows in pieces.items()}
+        return index + 1, tf.nest.map_structure(tf.add, sums, _gradients(state, piece))
+
+    _, sums = tf.while_loop(
+        lambda index, _: index < parts,
+        add,
+        (tf.constant(1), first),
+        parallel_iterations=1,
+        maximum_iterations=parts - 1,
+    )
+    return sums
+
+
+def _gradients(state: State, batch: Batch) -> tuple[list[tf.Tensor], Sums]:
+    """The gradient of the summed loss and the loss sums of one micro-batch."""
+    images = tf.cast(batch["images"], tf.float32)
+    labels = {name: rows for name, rows in batch.items() if name != "images"}
+    with tf.GradientTape() as tape:
+        sums = state.network.loss(state.network.model(images, training=True), labels)
+        total = tf.add_n([value for name, value in sums.items() if name != NORMALIZER])
+    gradients = tape.gradient(
+        total, state.optimizer.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    return [tf.convert_to_tensor(gradient) for gradient in gradients], dict(sums)
+
+
+def _sum_over_replicas(values: tuple) -> tuple:
+    replica = tf.distribute.get_replica_context()
+    if replica.num_replicas_in_sync == 1:
+        return values
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def _clipped(gradients: list[tf.Tensor], *, clip_norm: float) -> tuple[list[tf.Tensor], tf.Tensor]:
+    norm = tf.linalg.global_norm(gradients)
+    if not clip_norm:
+        return gradients, norm
+    # norm / max(norm, clip): 1 below the limit, exactly, so small gradients keep every bit.
+    scale = tf.where(norm > clip_norm, clip_norm / norm, 1.0)
+    return [gradient * scale for gradient in gradients], norm
