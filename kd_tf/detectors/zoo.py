@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import keras
 
-from kd_tf.detectors import backbones, yolo
+from kd_tf.detectors import backbones, retinanet, yolo
 from kd_tf.detectors.network import Network
 from kd_tf.errors import UserError
 from kd_tf.names import NAMES
@@ -16,6 +16,9 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Blocks per stage of the neck: KerasCV's documentation for l and xl, its PascalVOC preset
 # for m, its examples for xs and s.
 _YOLO_NECK_DEPTH = {"yolov8_m": 2, "yolov8_l": 3, "yolov8_xl": 3}
+# For CPUs: the full pyramid and heads cost ten times such a backbone.
+_RETINANET_BACKBONES = {"retinanet_tiny": "yolov8_tiny"}
+_RETINANET_WIDTHS = {"retinanet_tiny": {"channels": 64, "head_depth": 2}}
 
 
 def build(
@@ -47,6 +50,10 @@ def build(
     with _construction(seed=seed, precision=precision):
         if name.startswith("yolov8_"):
             model, head = _build_yolo(name, num_classes=len(class_names), image_size=image_size)
+        else:
+            model, head = _build_retinanet(
+                name, num_classes=len(class_names), image_size=image_size
+            )
     return Network(name, tuple(class_names), tuple(image_size), precision, model, head)
 
 
@@ -60,6 +67,15 @@ def _build_yolo(name: str, *, num_classes: int, image_size: tuple[int, int]):
         image_size=image_size,
     )
     return model, yolo.YoloHead(tuple(image_size))
+
+
+def _build_retinanet(name: str, *, num_classes: int, image_size: tuple[int, int]):
+    backbone_name = _RETINANET_BACKBONES.get(name, name.removeprefix("retinanet_"))
+    backbone = backbones.build_backbone(backbone_name, image_size=image_size)
+    model = retinanet.build_retinanet(
+        backbone, num_classes=num_classes, **_RETINANET_WIDTHS.get(name, {})
+    )
+    return model, retinanet.RetinaNetHead(tuple(image_size))
 
 
 @contextlib.contextmanager

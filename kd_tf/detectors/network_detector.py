@@ -1,0 +1,72 @@
+"""Runs a network like any other detector: uint8 images in, detections out."""
+
+import numpy as np
+import tensorflow as tf
+
+from kd_tf.detectors.network import IOU_THRESHOLD, Network
+from kd_tf.geometry.detections import Detections, Needs
+
+
+class NetworkDetector:
+    """A network as `geometry.detections.Detector`, compiled once for one batch size.
+
+    Weights are those of the network at the time of each call.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        batch_size: int,
+        score_floor: float = 0.01,
+        iou_threshold: float = IOU_THRESHOLD,
+        max_detections: int = 100,
+    ):
+        self._network = network
+        self._shape = (batch_size, *network.image_size, 3)
+
+        @tf.function(input_signature=[tf.TensorSpec(self._shape, tf.uint8)])
+        def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            return network.decode(
+                network.model(tf.cast(images, tf.float32), training=False),
+                score_floor=score_floor,
+                iou_threshold=iou_threshold,
+                max_detections=max_detections,
+            )
+
+        self._run = run
+
+    def needs(self) -> Needs:
+        """The network's classes and size; letterboxed as in training."""
+        height, width = self._network.image_size
+        return Needs(self._network.class_names, height, width)
+
+    def detect(self, images: np.ndarray) -> list[Detections]:
+        """Finds objects in images [B, H, W, 3] uint8; any B, also 0.
+
+        Returns:
+            One `Detections` per image, scores descending, boxes in pixels of the input.
+
+        Raises:
+            ValueError: Another size or type than `needs` asks for.
+        """
+        if images.dtype != np.uint8 or images.shape[1:] != self._shape[1:]:
+            raise ValueError(
+                f"images must be uint8 [B, {self._shape[1]}, {self._shape[2]}, 3], "
+                f"got {images.dtype} {list(images.shape)}."
+            )
+        found = []
+        for start in range(0, len(images), self._shape[0]):
+            found += self._detect_batch(images[start : start + self._shape[0]])
+        return found
+
+    def _detect_batch(self, images: np.ndarray) -> list[Detections]:
+        # A short last batch is padded: another shape would mean another trace.
+        padded = np.zeros(self._shape, np.uint8)
+        padded[: len(images)] = images
+        found = {name: rows.numpy() for name, rows in self._run(tf.constant(padded)).items()}
+        counts = found["num_detections"]
+        return [
+            Detections(*(found[name][i, : counts[i]] for name in ("boxes", "scores", "classes")))
+            for i in range(len(images))
+        ]
