@@ -17,7 +17,7 @@ NAMES = (
 
 def evaluate(
     truth: GroundTruth, predictions: Iterable[tuple[int, Detections]] | Collected
-) -> dict[str, float | int | None | dict[str, float | None]]:
+) -> dict[str, float | int | dict[str, float | None] | None]:
     """Scores predictions as pycocotools does.
 
     The work is done by faster-coco-eval, a port of pycocotools' loops to C++; tests
