@@ -1,14 +1,16 @@
 """Every kind of data set as one `Source`: a listing, bytes by item, labels by item."""
 
+import collections
 import importlib
 
 from kd_tf.data.items import Source
+from kd_tf.data.views import relabel
 from kd_tf.errors import UserError
 from kd_tf.specs import Spec
 
 # Kind -> (module, function). A module is imported only when a spec asks for its kind.
 _OPENERS = {
-    "scenes": ("kd_tf.data.sources.scenes_source", "open_scenes_source"),
+    "scenes": ("kd_tf.data.scenes", "open_scenes"),
     "tfds": ("kd_tf.data.sources.tfds_source", "open_tfds"),
     "coco": ("kd_tf.data.sources.coco", "open_coco"),
     "lvis": ("kd_tf.data.sources.lvis", "open_lvis"),
@@ -31,8 +33,7 @@ def open_source(
         spec: Parsed with `specs.DATA_KINDS`.
         class_names: The run's class list; labels are mapped to it by name. None takes the
             data set's own classes.
-        drop_classes: Classes of the data set that are left out on purpose; "*" means all that
-            are not in `class_names`.
+        drop_classes: Classes of the data set that are left out on purpose.
 
     Returns:
         The source. `Source.rejects` holds what listing already left out.
@@ -44,5 +45,19 @@ def open_source(
     if spec.kind not in _OPENERS:
         raise UserError(f"{spec.kind!r} is no kind of data. Known: {', '.join(_OPENERS)}.")
     module, function = _OPENERS[spec.kind]
-    opener = getattr(importlib.import_module(module), function)
-    return opener(spec, class_names=class_names, drop_classes=drop_classes)
+    source = getattr(importlib.import_module(module), function)(spec)
+    _refuse_repeats(source.class_names, spec)
+    if class_names is None and not drop_classes:
+        return source
+    if class_names is None:
+        class_names = tuple(name for name in source.class_names if name not in drop_classes)
+    return relabel(source, class_names, drop=drop_classes)
+
+
+def _refuse_repeats(class_names: tuple[str, ...], spec: Spec) -> None:
+    repeated = [name for name, count in collections.Counter(class_names).items() if count > 1]
+    if repeated:
+        raise UserError(
+            f"{spec.text} names the class {repeated[0]!r} more than once; labels are mapped by "
+            "name, so each class needs a name of its own. Rename or merge them."
+        )

@@ -1,11 +1,11 @@
 """`coco:INSTANCES.json?images=DIR`: COCO's own format, with its sparse ids as they are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from kd_tf.data.items import Item, Labels, Reject, Source
-from kd_tf.data.sources import classes, instances_json, packed, reading
+from kd_tf.data.sources import instances_json, packed, reading
 from kd_tf.errors import RejectedError, UserError
 from kd_tf.specs import Spec
 
@@ -13,82 +13,58 @@ from kd_tf.specs import Spec
 Judged = Callable[[int], np.ndarray | None]
 
 
-def open_coco(
-    spec: Spec, *, class_names: tuple[str, ...] | None, drop_classes: tuple[str, ...]
-) -> Source:
+def open_coco(spec: Spec) -> Source:
     """Lists a COCO instances file; without `images=`, images lie beside the file.
 
     Image ids and category ids stay as they are, images without annotations are listed, crowd
     annotations keep their flag, and a file without `annotations` is an unlabelled source.
 
     Raises:
-        UserError: See `instances_json.read_instances` and `classes.map_classes`.
+        UserError: See `instances_json.read_instances`; or the folder of images is not there, or
+            no image can be used.
     """
     reading.need_file(spec.location, where=spec.text)
     instances = instances_json.read_instances(spec.location)
-    names, indices = classes.map_classes(
-        [name for _, name in instances.categories],
-        class_names,
-        drop_classes=drop_classes,
-        where=spec.text,
-    )
-    judged = classes.judged_classes(indices, names)
-    return build_source(
-        spec,
-        instances,
-        class_names=names,
-        class_of_category=indices,
-        judged=lambda _: judged,
-        drop_classes=drop_classes,
-    )
+    folder = spec.options.get("images") or spec.location.rpartition("/")[0] or "."
+    reading.need_folder(folder, where=spec.text)
+    return build_source(spec, instances, folder=folder, judged=lambda _: None)
 
 
 def build_source(
-    spec: Spec,
-    instances: instances_json.Instances,
-    *,
-    class_names: tuple[str, ...],
-    class_of_category: np.ndarray,
-    judged: Judged,
-    drop_classes: Sequence[str],
+    spec: Spec, instances: instances_json.Instances, *, folder: str, judged: Judged
 ) -> Source:
     """A source from a parsed instances file.
 
     Args:
-        spec: Where `images=` and the name come from.
+        spec: Where the name comes from.
         instances: The file.
-        class_names: The run's classes.
-        class_of_category: [num_categories] int32 into `class_names`, -1 where dropped.
+        folder: Where the images lie.
         judged: The judged classes of the image at a rank.
-        drop_classes: For the fingerprint.
 
     Raises:
-        UserError: The folder of images is not there, or the file is labelled without categories.
+        UserError: No image can be used.
     """
-    folder = spec.options.get("images") or spec.location.rpartition("/")[0] or "."
-    reading.need_folder(folder, where=spec.text)
     rejects = list(instances.rejects)
     items, ranks = _items(instances.entries, folder, rejects)
     if not items:
         raise UserError(f"{spec.text}: no usable image; the first: {rejects[0]}.")
     read_bytes, read_header = reading.file_readers()
+    labelled = instances.annotations is not None
     read_labels = None
-    if instances.annotations is not None:
-        boxes = _pack(instances, class_of_category=class_of_category, rejects=rejects)
+    if labelled:
+        boxes = _pack(instances, rejects=rejects)
         read_labels = _label_reader(
             boxes, ranks=ranks, items=items, judged=judged, read_header=read_header, name=spec.name
         )
     return Source(
         name=spec.name,
-        class_names=class_names if read_labels else (),
+        class_names=tuple(name for _, name in instances.categories) if labelled else (),
         items=items,
         read_bytes=read_bytes,
         read_labels=read_labels,
         rejects=tuple(rejects),
-        fingerprint=reading.fingerprint([instances.sha256, *class_names, "", *drop_classes]),
-        category_ids=_category_ids(instances.categories, class_of_category, len(class_names))
-        if read_labels
-        else (),
+        fingerprint=reading.fingerprint([instances.sha256]),
+        category_ids=tuple(number for number, _ in instances.categories) if labelled else (),
     )
 
 
@@ -109,12 +85,7 @@ def _items(
     return items, np.array(ranks, np.int64)
 
 
-def _pack(
-    instances: instances_json.Instances,
-    *,
-    class_of_category: np.ndarray,
-    rejects: list[Reject],
-) -> packed.PackedBoxes:
+def _pack(instances: instances_json.Instances, *, rejects: list[Reject]) -> packed.PackedBoxes:
     """The boxes of each entry; an annotation of an unknown image or category is a reject."""
     notes = instances.annotations
     image_ids = np.array([entry.image_id for entry in instances.entries], np.int64)
@@ -133,7 +104,7 @@ def _pack(
     x, y, width, height = notes.boxes_xywh[good].T
     boxes = packed.raw_boxes(
         np.stack([x, y, x + width, y + height], axis=-1),
-        class_of_category[categories[good]],
+        categories[good],
         is_crowd=notes.is_crowd[good],
         areas=notes.areas[good],
         ids=notes.ids[good],
@@ -171,21 +142,3 @@ def _label_reader(
         )
 
     return read_labels
-
-
-def _category_ids(
-    categories: list[tuple[int, str]], class_of_category: np.ndarray, num_classes: int
-) -> tuple[int, ...]:
-    """The file's own id of each class; a class it does not have gets the next free one."""
-    ids = [0] * num_classes
-    taken = set()
-    for (number, _), index in zip(categories, class_of_category, strict=True):
-        if index >= 0:
-            ids[index] = number
-            taken.add(int(index))
-    free = max([number for number, _ in categories], default=0)
-    for index in range(num_classes):
-        if index not in taken:
-            free += 1
-            ids[index] = free
-    return tuple(ids)

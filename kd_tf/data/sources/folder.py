@@ -9,9 +9,7 @@ from kd_tf.errors import UserError
 from kd_tf.specs import Spec
 
 
-def open_folder(
-    spec: Spec, *, class_names: tuple[str, ...] | None, drop_classes: tuple[str, ...]
-) -> Source:
+def open_folder(spec: Spec) -> Source:
     """Lists the images below a folder, or those of one folder that match a pattern.
 
     A file counts as an image by the ending of its name; other files are not looked at. In a
@@ -21,7 +19,6 @@ def open_folder(
     Raises:
         UserError: The path is missing, or nothing in it ends like an image.
     """
-    del class_names, drop_classes
     root, paths = _list(spec)
     images = sorted(path for path in paths if reading.is_image_name(path))
     if not images:

@@ -98,8 +98,6 @@ def to_labels(
 ) -> tuple[Labels, list[Reject]]:
     """Turns an image's boxes upright, checks and clips them.
 
-    Boxes of class -1 (dropped by name) are left out without a word.
-
     Args:
         raw: As annotated.
         item: Its height and width are what the annotation states; 0 means it states none.
@@ -114,7 +112,6 @@ def to_labels(
         RejectedError: "size differs from the annotation": it matches the image neither
             upright nor as stored, so nobody knows where the boxes lie.
     """
-    raw = raw.rows(raw.classes >= 0)
     boxes = _upright(raw.boxes, item, header)
     height, width = header.upright_size
     reasons = _box_faults(boxes, height=height, width=width)

@@ -8,7 +8,7 @@ import numpy as np
 
 from kd_tf import files
 from kd_tf.data.items import Item, Labels, Reject, Source
-from kd_tf.data.sources import classes, packed, reading, voc_xml
+from kd_tf.data.sources import packed, reading, voc_xml
 from kd_tf.errors import RejectedError, UserError
 from kd_tf.specs import Spec
 
@@ -16,19 +16,16 @@ _IMAGE_FOLDERS = ("JPEGImages", "Images")
 _DIFFICULT = ("ignore", "keep")
 
 
-def open_voc(
-    spec: Spec, *, class_names: tuple[str, ...] | None, drop_classes: tuple[str, ...]
-) -> Source:
+def open_voc(spec: Spec) -> Source:
     """Lists the annotation files of `Annotations/` and packs their boxes.
 
-    An image belongs to the annotation with the same stem. Without `class_names` the classes
-    are the names found in all files, sorted: with `ids=` the list does not depend on the
-    part. Objects marked difficult are crowd-like (neither object nor background) with
+    An image belongs to the annotation with the same stem. The classes are the names found in
+    all files, sorted, so with `ids=` the list does not depend on the part. Objects marked difficult are crowd-like (neither object nor background) with
     `difficult=ignore`, as in the VOC challenge, and plain objects with `difficult=keep`.
 
     Raises:
-        UserError: A folder or the ids file is missing, there is no annotation, an id of the ids
-            file has none, or a class is unknown.
+        UserError: A folder or the ids file is missing, there is no annotation, or an id of the
+            ids file has none.
     """
     difficult = spec.options.get("difficult", _DIFFICULT[0])
     if difficult not in _DIFFICULT:
@@ -44,17 +41,7 @@ def open_voc(
         collected.add(stem, files.join(folder, f"{stem}.xml"))
     if not collected.items:
         raise UserError(f"{spec.text}: no usable image; the first: {collected.rejects[0]}.")
-    found = sorted(collected.names)
-    names, indices = classes.map_classes(
-        found, class_names, drop_classes=drop_classes, where=spec.text
-    )
-    return _source(
-        spec,
-        collected,
-        class_names=names,
-        class_of_name=dict(zip(found, indices.tolist(), strict=True)),
-        ignore_difficult=difficult == "ignore",
-    )
+    return _source(spec, collected, ignore_difficult=difficult == "ignore")
 
 
 class _Collected:
@@ -135,25 +122,17 @@ def _chosen(spec: Spec, stems: list[str]) -> set[str]:
     return set(ids)
 
 
-def _source(
-    spec: Spec,
-    collected: _Collected,
-    *,
-    class_names: tuple[str, ...],
-    class_of_name: dict[str, int],
-    ignore_difficult: bool,
-) -> Source:
-    class_of_rank = np.array([class_of_name[name] for name in collected.names], np.int32)
-    difficult = np.array(collected.difficult, bool)
+def _source(spec: Spec, collected: _Collected, *, ignore_difficult: bool) -> Source:
+    class_names = tuple(sorted(collected.names))
+    class_of_rank = np.array([class_names.index(name) for name in collected.names], np.int32)
     boxes = packed.raw_boxes(
         np.array(collected.corners),
         class_of_rank[np.array(collected.name_ranks, np.int64)],
-        is_crowd=difficult & ignore_difficult,
+        is_crowd=np.array(collected.difficult, bool) & ignore_difficult,
         ids=np.array(collected.box_ranks),
     )
     rows = np.array(collected.image_rows, np.int64)
     read_bytes, read_header = reading.file_readers()
-    judged = classes.judged_classes(class_of_rank, class_names)
     return Source(
         name=spec.name,
         class_names=class_names,
@@ -161,7 +140,6 @@ def _source(
         read_bytes=read_bytes,
         read_labels=_label_reader(
             packed.pack(boxes, rows, num_images=len(collected.items)),
-            judged=judged,
             read_header=read_header,
             name=spec.name,
         ),
@@ -174,18 +152,14 @@ def _source(
 
 
 def _label_reader(
-    boxes: packed.PackedBoxes,
-    *,
-    judged: np.ndarray | None,
-    read_header: Callable,
-    name: str,
+    boxes: packed.PackedBoxes, *, read_header: Callable, name: str
 ) -> Callable[[Item], tuple[Labels, list[Reject]]]:
     def read_labels(item: Item) -> tuple[Labels, list[Reject]]:
         return packed.to_labels(
             boxes.of(item.image_id - 1),
             item=item,
             header=read_header(item),
-            judged=judged,
+            judged=None,
             key=f"{name}/{item.original_id}",
         )
 
