@@ -66,10 +66,10 @@ def _check_specs(settings: config.Config) -> None:
 
 def _check_networks(settings: config.Config) -> None:
     for flag, name in (("student", settings.student), ("teacher_model", settings.teacher_model)):
-        if name not in names.NETWORKS:
-            near = specs.nearest(name, names.NETWORKS)
+        if name not in names.NAMES:
+            near = specs.nearest(name, names.NAMES)
             raise UserError(
-                f"--{flag}={name} is unknown.{near} Known: {', '.join(names.NETWORKS)}."
+                f"--{flag}={name} is unknown.{near} Known: {', '.join(names.NAMES)}."
             )
     if not re.fullmatch(r"\d+x\d+", settings.image_size.lower()):
         raise UserError(f"--image_size={settings.image_size} must be HxW, for example 320x320.")

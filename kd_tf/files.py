@@ -36,7 +36,8 @@ def is_folder(path: str) -> bool:
 
 def list_folder(path: str) -> list[str]:
     """Sorted names (not paths) in a folder; on gs:// folders lose their trailing slash."""
-    return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(path))
+    names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(path))
+    return [name for name in names if _is_child(path, name)]
 
 
 def find(pattern: str) -> list[str]:
@@ -134,10 +135,18 @@ def copy(old: str, new: str) -> None:
 
 def remove(path: str) -> None:
     """Removes a file, or a folder with all that is in it."""
-    if is_folder(path):
+    if not is_folder(path):
+        tf.io.gfile.remove(path)
+    elif "://" not in path:
         tf.io.gfile.rmtree(path)
     else:
-        tf.io.gfile.remove(path)
+        # rmtree on ram:// takes `name.old` for a child of `name`, and fails.
+        folders = [parent for parent, _, _ in tf.io.gfile.walk(path)]
+        for file in list(walk(path)):
+            tf.io.gfile.remove(file)
+        for folder in sorted(folders, reverse=True):
+            with contextlib.suppress(tf.errors.NotFoundError):
+                tf.io.gfile.rmtree(folder)
 
 
 def sha256(path: str) -> str:
@@ -153,7 +162,13 @@ def walk(folder: str) -> Iterator[str]:
     """Every file below a folder, as paths, sorted within each folder."""
     for parent, _, names in sorted(tf.io.gfile.walk(folder)):
         for name in sorted(names):
-            yield join(parent, name)
+            if _is_child(parent, name):
+                yield join(parent, name)
+
+
+def _is_child(parent: str, name: str) -> bool:
+    """Whether a listed name is really there: ram:// lists `name.old` as `.old` in `name`."""
+    return not parent.startswith("ram://") or exists(join(parent, name))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,116 @@
+"""When work is done, skipped, resumed, redone or refused."""
+
+import dataclasses
+
+import pytest
+
+from kd_tf import config, files, flags, manifests
+from kd_tf.errors import UserError
+from kd_tf.stages import job
+
+
+class _Work:
+    """Counts its calls and leaves a file."""
+
+    def __init__(self, folder: str, content: str = "model"):
+        self.folder, self.content, self.calls = folder, content, 0
+
+    def __call__(self) -> job.Result:
+        self.calls += 1
+        files.write_text(files.join(self.folder, "model"), self.content)
+        return job.Result(outputs=("model",), info={"ap": 0.5})
+
+
+@pytest.fixture(params=["local", "ram"])
+def folder(request, tmp_path):
+    root = str(tmp_path) if request.param == "local" else f"ram://test_job{tmp_path}"
+    return files.join(root, "teacher")
+
+
+def _ensure(folder, work, *, redo=False, inputs=None, **changes):
+    settings = dataclasses.replace(config.Config(), **changes)
+    stage = job.Stage("teacher", folder, inputs=inputs or {"labeled": "a"})
+    return job.ensure(stage, settings, work=work, redo=redo)
+
+
+def test_ensure_second_time_does_no_work(folder):
+    work = _Work(folder)
+    assert _ensure(folder, work) is True
+    assert _ensure(folder, work) is False
+    assert work.calls == 1
+    found = manifests.read(folder)
+    assert found.identity["teacher_steps"] == config.Config().teacher_steps
+    assert found.identity["input: labeled"] == "a"
+    assert found.outputs == {"model": files.sha256(files.join(folder, "model"))}
+    assert found.info["ap"] == 0.5
+
+
+def test_ensure_settings_of_other_stages_change_nothing(folder):
+    work = _Work(folder)
+    _ensure(folder, work)
+    assert _ensure(folder, work, pretrain_steps=7, student="retinanet_tiny") is False
+
+
+def test_ensure_changed_setting_is_refused_by_name_and_keeps_the_work(folder):
+    work = _Work(folder)
+    _ensure(folder, work)
+    with pytest.raises(UserError, match="teacher_steps: was 1000, is 7 now"):
+        _ensure(folder, work, teacher_steps=7, redo=True)
+    assert work.calls == 1 and manifests.is_complete(folder)
+
+
+def test_ensure_overwrite_does_it_anew_and_keeps_the_old(folder):
+    work = _Work(folder)
+    _ensure(folder, work)
+    assert _ensure(folder, work, teacher_steps=7, overwrite=True) is True
+    parent = folder.rsplit("/", 1)[0]
+    old = [name for name in files.list_folder(parent) if name.startswith("teacher.old-")]
+    assert len(old) == 1
+    assert manifests.read(files.join(parent, old[0])).identity["teacher_steps"] == 1000
+    assert manifests.read(folder).identity["teacher_steps"] == 7
+
+
+def test_ensure_changed_input_is_redone_by_all_and_refused_alone(folder):
+    work = _Work(folder)
+    _ensure(folder, work)
+    with pytest.raises(UserError, match="--stage=all does so by itself"):
+        _ensure(folder, work, inputs={"labeled": "b"})
+    assert _ensure(folder, work, inputs={"labeled": "b"}, redo=True) is True
+    assert work.calls == 2
+
+
+def test_ensure_unfinished_work_goes_on_in_the_same_folder(folder):
+    def dies():
+        files.write_text(files.join(folder, "half"), "x")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _ensure(folder, dies)
+    assert not manifests.is_complete(folder)
+    _ensure(folder, _Work(folder))
+    assert files.read_text(files.join(folder, "half")) == "x"
+
+
+def test_ensure_unfinished_work_of_other_settings_is_refused(folder):
+    _ensure(folder, lambda: None)
+    with pytest.raises(UserError, match="teacher_steps"):
+        _ensure(folder, _Work(folder), teacher_steps=7)
+
+
+def test_ensure_dry_run_touches_nothing(folder):
+    work = _Work(folder)
+    assert _ensure(folder, work, dry_run=True) is False
+    assert work.calls == 0 and not files.exists(folder)
+
+
+def test_ensure_leaves_a_flagfile_that_replays_the_stage(folder, tmp_path):
+    _ensure(folder, _Work(folder), teacher_steps=7)
+    from absl import flags as absl_flags
+
+    path = tmp_path / "flags.txt"
+    path.write_text(files.read_text(files.join(folder, "flags.txt")))
+    values = absl_flags.FlagValues()
+    flags.define(values)
+    values(["kd_tf", f"--flagfile={path}"])
+    replayed = flags.read(values)
+    assert (replayed.stage, replayed.teacher_steps) == ("teacher", 7)
