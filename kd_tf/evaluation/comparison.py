@@ -109,12 +109,8 @@ def _mean_over_classes(rankings: Sequence[Ranking], *, image_weights: np.ndarray
         values = average_precision(ranking, image_weights=image_weights)
         total += np.nan_to_num(values)
         measured += ~np.isnan(values[:, :1])
-    return np.divide(
-        total,
-        measured,
-        out=np.full_like(total, np.nan),
-        where=np.broadcast_to(measured, total.shape) > 0,
-    )
+    with np.errstate(invalid="ignore"):  # 0 / 0: no class has an object, so there is no AP
+        return total / measured
 
 
 def _describe(table: np.ndarray) -> dict:
