@@ -11,8 +11,10 @@ class RejectedError(UserError):
     Attributes:
         reason: Short, fixed words (no file name, no number), so that rejects of
             one kind can be counted together.
+        detail: What was seen; may be empty.
     """
 
     def __init__(self, reason: str, detail: str = ""):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
+        self.detail = detail

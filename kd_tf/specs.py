@@ -11,7 +11,7 @@ from kd_tf.errors import UserError
 # Plain tables: importing them costs nothing, so `--help` can list the kinds.
 DATA_KINDS: dict[str, tuple[str, ...]] = {
     "scenes": ("num", "seed", "domain", "size", "classes", "name"),
-    "tfds": ("split", "data_dir", "name"),
+    "tfds": ("split", "data_dir", "names", "name"),
     "coco": ("images", "name"),
     "lvis": ("images", "name"),
     "voc": ("ids", "difficult", "name"),
@@ -68,8 +68,7 @@ def parse(text: str, kinds: dict[str, tuple[str, ...]]) -> Spec:
     if not colon or kind not in kinds:
         raise UserError(
             f"{text!r} is not a spec of a known kind. Known: {', '.join(sorted(kinds))}; "
-            f"write kind:location, for example {next(iter(kinds))}:..."
-            + nearest(kind, kinds)
+            f"write kind:location, for example {next(iter(kinds))}:..." + nearest(kind, kinds)
         )
     location, _, query = rest.partition("?")
     options = {}

@@ -46,7 +46,8 @@ def open_source(
         raise UserError(f"{spec.kind!r} is no kind of data. Known: {', '.join(_OPENERS)}.")
     module, function = _OPENERS[spec.kind]
     source = getattr(importlib.import_module(module), function)(spec)
-    _refuse_repeats(source.class_names, spec)
+    _refuse_repeated_classes(source.class_names, spec)
+    _refuse_repeated_ids(source)
     if class_names is None and not drop_classes:
         return source
     if class_names is None:
@@ -54,10 +55,21 @@ def open_source(
     return relabel(source, class_names, drop=drop_classes)
 
 
-def _refuse_repeats(class_names: tuple[str, ...], spec: Spec) -> None:
+def _refuse_repeated_classes(class_names: tuple[str, ...], spec: Spec) -> None:
     repeated = [name for name, count in collections.Counter(class_names).items() if count > 1]
     if repeated:
         raise UserError(
             f"{spec.text} names the class {repeated[0]!r} more than once; labels are mapped by "
             "name, so each class needs a name of its own. Rename or merge them."
         )
+
+
+def _refuse_repeated_ids(source: Source) -> None:
+    met = set()
+    for item in source.items:
+        if item.original_id in met:
+            raise UserError(
+                f"{source.key(item)} is there more than once; the name of a source and the "
+                "image's own id must be unique together."
+            )
+        met.add(item.original_id)

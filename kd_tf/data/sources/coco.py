@@ -9,8 +9,8 @@ from kd_tf.data.sources import instances_json, packed, reading
 from kd_tf.errors import RejectedError, UserError
 from kd_tf.specs import Spec
 
-# For each image (by its rank), the classes somebody looked for.
-Judged = Callable[[int], np.ndarray | None]
+# The judged classes of an image, from its rank in the file and the classes marked in it.
+Judged = Callable[[int, np.ndarray], np.ndarray | None]
 
 
 def open_coco(spec: Spec) -> Source:
@@ -27,7 +27,7 @@ def open_coco(spec: Spec) -> Source:
     instances = instances_json.read_instances(spec.location)
     folder = spec.options.get("images") or spec.location.rpartition("/")[0] or "."
     reading.need_folder(folder, where=spec.text)
-    return build_source(spec, instances, folder=folder, judged=lambda _: None)
+    return build_source(spec, instances, folder=folder, judged=_all_judged)
 
 
 def build_source(
@@ -39,7 +39,7 @@ def build_source(
         spec: Where the name comes from.
         instances: The file.
         folder: Where the images lie.
-        judged: The judged classes of the image at a rank.
+        judged: Which classes somebody looked for in an image.
 
     Raises:
         UserError: No image can be used.
@@ -66,6 +66,10 @@ def build_source(
         fingerprint=reading.fingerprint([instances.sha256]),
         category_ids=tuple(number for number, _ in instances.categories) if labelled else (),
     )
+
+
+def _all_judged(rank: int, marked: np.ndarray) -> None:
+    """COCO's annotators looked for every class in every image."""
 
 
 def _items(
@@ -133,11 +137,12 @@ def _label_reader(
 
     def read_labels(item: Item) -> tuple[Labels, list[Reject]]:
         rank = int(ranks[np.searchsorted(image_ids, item.image_id)])
+        raw = boxes.of(rank)
         return packed.to_labels(
-            boxes.of(rank),
+            raw,
             item=item,
             header=read_header(item),
-            judged=judged(rank),
+            judged=judged(rank, raw.classes),
             key=f"{name}/{item.original_id}",
         )
 

@@ -88,6 +88,12 @@ def raw_boxes(
     )
 
 
+def scaled(raw: RawBoxes, scale: np.ndarray) -> RawBoxes:
+    """The boxes, given as fractions of the image, multiplied by scale [4]."""
+    boxes = (raw.boxes.astype(np.float64) * scale).astype(np.float32)
+    return dataclasses.replace(raw, boxes=boxes)
+
+
 def to_labels(
     raw: RawBoxes,
     *,

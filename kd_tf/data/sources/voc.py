@@ -20,8 +20,10 @@ def open_voc(spec: Spec) -> Source:
     """Lists the annotation files of `Annotations/` and packs their boxes.
 
     An image belongs to the annotation with the same stem. The classes are the names found in
-    all files, sorted, so with `ids=` the list does not depend on the part. Objects marked difficult are crowd-like (neither object nor background) with
-    `difficult=ignore`, as in the VOC challenge, and plain objects with `difficult=keep`.
+    all files, sorted, so with `ids=` the list does not depend on the part. Objects marked
+    difficult are crowd-like (neither object nor background) with `difficult=ignore`, as in
+    the VOC challenge, and plain objects with `difficult=keep`. Images without an annotation
+    file are not listed; they are counted.
 
     Raises:
         UserError: A folder or the ids file is missing, there is no annotation, or an id of the
@@ -39,6 +41,8 @@ def open_voc(spec: Spec) -> Source:
     collected = _Collected(_image_paths(spec), chosen=_chosen(spec, stems))
     for stem in stems:
         collected.add(stem, files.join(folder, f"{stem}.xml"))
+    if "ids" not in spec.options:
+        collected.note_unlabelled(stems)
     if not collected.items:
         raise UserError(f"{spec.text}: no usable image; the first: {collected.rejects[0]}.")
     return _source(spec, collected, ignore_difficult=difficult == "ignore")
@@ -65,29 +69,42 @@ class _Collected:
         try:
             content = reading.read_file(path)
             annotation = voc_xml.parse_annotation(content)
-            ranks = [self.names.setdefault(name, len(self.names)) for name in annotation.names]
+            for name in filter(None, annotation.names):
+                self.names.setdefault(name, len(self.names))
             if stem in self.chosen:
-                self._keep(stem, annotation, ranks)
+                self._keep(stem, annotation)
                 self.digest.update(hashlib.sha256(content).digest())
         except RejectedError as error:
             if stem in self.chosen:
                 self.rejects.append(Reject(stem, error.reason, str(error)))
 
-    def _keep(self, stem: str, annotation: voc_xml.Annotation, ranks: list[int]) -> None:
+    def _keep(self, stem: str, annotation: voc_xml.Annotation) -> None:
         path = self.image_paths.get(stem) or self.image_paths.get(
             annotation.file_name.rpartition(".")[0]
         )
         if path is None:
             raise RejectedError("missing file", f"no image with the stem {stem!r}")
-        self.image_rows.extend([len(self.items)] * len(ranks))
+        for rank, name in enumerate(annotation.names):
+            if not name:
+                what = f"{stem}: box {rank}"
+                self.rejects.append(Reject(what, "object without a class", "", False))
+                continue
+            self.image_rows.append(len(self.items))
+            self.box_ranks.append(rank)
+            self.name_ranks.append(self.names[name])
+            self.difficult.append(annotation.difficult[rank])
+            self.corners.extend(annotation.boxes[rank])
         self.items.append(
             Item(len(self.items) + 1, stem, path, annotation.height, annotation.width)
         )
-        self.name_ranks.extend(ranks)
-        self.difficult.extend(annotation.difficult)
-        self.box_ranks.extend(range(len(ranks)))
-        for box in annotation.boxes:
-            self.corners.extend(box)
+
+    def note_unlabelled(self, stems: list[str]) -> None:
+        """Counts the images that no annotation file belongs to; they are no fault."""
+        used = {item.location for item in self.items}
+        known = set(stems)
+        for stem, path in sorted(self.image_paths.items()):
+            if path not in used and stem not in known:
+                self.rejects.append(Reject(stem, "image without an annotation file", "", False))
 
 
 def _image_paths(spec: Spec) -> dict[str, str]:
