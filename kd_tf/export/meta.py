@@ -1,11 +1,12 @@
-"""What an exported file knows about itself, kept as JSON inside or beside it."""
+"""What an exported file knows about itself, kept as JSON inside it; needs no TensorFlow."""
 
 import dataclasses
+import json
 
-from kd_tf import files
 from kd_tf.errors import UserError
 
-ASSET_NAME = "kd_tf_export.json"
+# The name of the JSON file: among a SavedModel's assets, and inside a .tflite file.
+FILE_NAME = "kd_tf_export.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ExportMeta:
     image_size: tuple[int, int]
     score_thresholds: tuple[float, ...]
     score_floor: float = 0.01
-    iou_threshold: float = 0.6
+    iou_threshold: float = 0.65
     max_detections: int = 100
     network: str = ""
     stage: str = ""
@@ -46,54 +47,26 @@ class ExportMeta:
                 f"got {len(self.score_thresholds)}."
             )
 
-    def to_json(self) -> dict:
-        """The fields as JSON values, tuples as lists."""
-        values = dataclasses.asdict(self)
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+def meta_to_json(meta: ExportMeta) -> str:
+    """The meta data as readable JSON text."""
+    return json.dumps(dataclasses.asdict(meta), indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def meta_from_json(values: dict, *, where: str) -> ExportMeta:
-    """The meta data read back; keys a later version may have added are ignored.
+def meta_from_json(text: str | bytes, *, where: str) -> ExportMeta:
+    """The meta data read back; keys that a later version may have added are ignored.
 
     Args:
-        values: As `ExportMeta.to_json` gives them.
-        where: The file they come from, for messages.
+        text: As `meta_to_json` gives it.
+        where: The file it comes from, for messages.
 
     Raises:
-        UserError: A value is missing or does not fit.
+        UserError: The text is no JSON object, or a value is missing or does not fit.
     """
     known = {field.name for field in dataclasses.fields(ExportMeta)}
-    kept = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in values.items()
-        if name in known
-    }
     try:
-        return ExportMeta(**kept)
-    except (TypeError, ValueError) as error:
+        values = {name: value for name, value in json.loads(text).items() if name in known}
+        lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+        return ExportMeta(**{**values, **lists})
+    except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{where} is not the meta data of an exported detector: {error}") from error
-
-
-def read_export_meta(folder: str) -> ExportMeta:
-    """The meta data of an exported SavedModel.
-
-    Raises:
-        UserError: The folder is no SavedModel of this package.
-    """
-    path = files.join(folder, "assets", ASSET_NAME)
-    if not files.exists(path):
-        raise UserError(
-            f"{folder} holds no {files.join('assets', ASSET_NAME)}: it is not a SavedModel written "
-            "by --stage=export. Give the folder that holds saved_model.pb."
-        )
-    return meta_from_json(_read_object(path), where=path)
-
-
-def _read_object(path: str) -> dict:
-    try:
-        values = files.read_json(path)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds a {type(values).__name__}, not a JSON object.")
-    return values

@@ -1,40 +1,14 @@
 """One SavedModel that does everything: decode, letterbox, network, NMS, boxes in the original."""
 
 import tempfile
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable
 
-import keras
 import tensorflow as tf
 
 from kd_tf import files
 from kd_tf.export import decoding
-from kd_tf.export.meta import ASSET_NAME, ExportMeta
-
-
-class ExportableNetwork(Protocol):
-    """What this module needs of `kd_tf.detectors.network.Network`.
-
-    Attributes:
-        model: float32 images [B, height, width, 3] in 0..255, RGB, to a dict of float32 heads.
-        class_names: In the order of the class indices.
-        image_size: (height, width) of the model's input in pixels.
-    """
-
-    model: keras.Model
-    class_names: tuple[str, ...]
-    image_size: tuple[int, int]
-
-    def decode(
-        self,
-        outputs: Mapping[str, tf.Tensor],
-        *,
-        score_floor: float,
-        iou_threshold: float,
-        max_detections: int,
-    ) -> dict[str, tf.Tensor]:
-        """Boxes, scores, classes and num_detections of the model's outputs."""
-        ...
+from kd_tf.export.meta import FILE_NAME, ExportMeta, meta_to_json
+from kd_tf.export.raw_network import ExportableNetwork
 
 
 def export_saved_model(network: ExportableNetwork, folder: str, *, meta: ExportMeta) -> None:
@@ -69,8 +43,8 @@ def export_saved_model(network: ExportableNetwork, folder: str, *, meta: ExportM
     if stated != found:
         raise ValueError(f"meta has class names and image size {stated}, the network {found}.")
     with tempfile.TemporaryDirectory() as scratch:
-        asset = files.join(scratch, ASSET_NAME)
-        files.write_json(asset, meta.to_json())
+        asset = files.join(scratch, FILE_NAME)
+        files.write_text(asset, meta_to_json(meta))
         module = _ExportedDetector(network, meta=meta, asset=asset)
         tf.saved_model.save(module, folder, signatures=module.signatures())
 
