@@ -1,0 +1,46 @@
+"""What is left out is counted; too much of it stops the run."""
+
+from collections.abc import Iterable
+
+from kd_tf.data.items import Reject
+from kd_tf.errors import UserError
+from kd_tf.manifests import Counts
+
+_NAMED = 10
+
+
+def count_rejects(counts: Counts, rejects: Iterable[Reject]) -> None:
+    """Counts what listing left out; an image left out there counts as seen."""
+    for reject in rejects:
+        counts.skip(
+            reject.reason, reject.what, detail=reject.detail, whole_image=reject.whole_image
+        )
+        counts.seen += reject.whole_image
+
+
+def check_fraction(counts: Counts, *, max_bad_fraction: float, where: str) -> None:
+    """Stops the run where too many images were left out.
+
+    Args:
+        counts: What became of the images; every one is written or skipped.
+        max_bad_fraction: Share of the images met that may be left out, in [0, 1].
+        where: The data set, for the message.
+
+    Raises:
+        UserError: More were left out; counts them by reason and names the first ten.
+    """
+    num_skipped = sum(counts.skipped.values())
+    if counts.seen != counts.written + num_skipped:
+        raise AssertionError(
+            f"{where}: {counts.seen} images seen, {counts.written} written, {num_skipped} skipped."
+        )
+    if counts.bad_fraction <= max_bad_fraction:
+        return
+    reasons = ", ".join(f"{count} x {reason}" for reason, count in counts.skipped.most_common())
+    named = [name for reason in counts.skipped for name in counts.examples[reason]]
+    listed = "\n".join(f"  {name}" for name in named[:_NAMED])
+    raise UserError(
+        f"{where}: {num_skipped} of {counts.seen} images cannot be used, more than "
+        f"{max_bad_fraction:.2%}: {reasons}. The first:\n{listed}\nRepair or remove them, or "
+        "raise --max_bad_fraction."
+    )
