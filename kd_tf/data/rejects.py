@@ -6,6 +6,9 @@ from kd_tf.data.items import Reject
 from kd_tf.errors import UserError
 from kd_tf.manifests import Counts
 
+# A copy of an image that is kept; data sets are full of them, and nothing is lost.
+DUPLICATE = "duplicate image"
+
 _NAMED = 10
 
 
@@ -23,7 +26,8 @@ def check_fraction(counts: Counts, *, max_bad_fraction: float, where: str) -> No
 
     Args:
         counts: What became of the images; every one is written or skipped.
-        max_bad_fraction: Share of the images met that may be left out, in [0, 1].
+        max_bad_fraction: Share of the images met that may be left out, in [0, 1]; copies of
+            an image that is kept do not count.
         where: The data set, for the message.
 
     Raises:
@@ -34,13 +38,15 @@ def check_fraction(counts: Counts, *, max_bad_fraction: float, where: str) -> No
         raise AssertionError(
             f"{where}: {counts.seen} images seen, {counts.written} written, {num_skipped} skipped."
         )
-    if counts.bad_fraction <= max_bad_fraction:
+    bad = [(reason, n) for reason, n in counts.skipped.most_common() if reason != DUPLICATE]
+    num_bad = sum(count for _, count in bad)
+    if num_bad <= max_bad_fraction * counts.seen:
         return
-    reasons = ", ".join(f"{count} x {reason}" for reason, count in counts.skipped.most_common())
-    named = [name for reason in counts.skipped for name in counts.examples[reason]]
+    reasons = ", ".join(f"{count} x {reason}" for reason, count in bad)
+    named = [f"{name} ({reason})" for reason, _ in bad for name in counts.examples[reason]]
     listed = "\n".join(f"  {name}" for name in named[:_NAMED])
     raise UserError(
-        f"{where}: {num_skipped} of {counts.seen} images cannot be used, more than "
+        f"{where}: {num_bad} of {counts.seen} images cannot be used, more than "
         f"{max_bad_fraction:.2%}: {reasons}. The first:\n{listed}\nRepair or remove them, or "
         "raise --max_bad_fraction."
     )
