@@ -65,11 +65,12 @@ def _network_inputs(
     images: Iterable[np.ndarray], *, image_size: tuple[int, int]
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """What the converter feeds to see each layer's range: the signature and its input."""
-    count = 0
-    for count, image in enumerate(images, start=1):
+    empty = True
+    for image in images:
+        empty = False
         resized = resize_image(tf.constant(image, tf.uint8), image_size, resize="letterbox")
         yield "network", {"images": tf.cast(resized, tf.float32)[tf.newaxis].numpy()}
-    if not count:
+    if empty:
         raise UserError(
             "tflite_int8 needs representative images, and there is none: give records with at "
             "least one image, or leave tflite_int8 out of --export_formats."
