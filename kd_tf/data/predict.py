@@ -3,22 +3,18 @@
 import collections
 import concurrent.futures
 import dataclasses
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
-import tensorflow as tf
 
+from kd_tf.data.batches import Batch, Facts, batches, load, padded_rows
 from kd_tf.data.check_detections import BadDetectionsError, check_detections
-from kd_tf.data.images import check_image
 from kd_tf.data.items import Item, Reject, Source
-from kd_tf.errors import RejectedError, UserError
+from kd_tf.errors import UserError
 from kd_tf.geometry.detections import Detections, Detector, Needs, no_detections
-from kd_tf.geometry.letterbox import boxes_to_original, resize_image
+from kd_tf.geometry.letterbox import boxes_to_original
 
-# Batches that wait for the network: one being filled while one is ready hides uneven decoding.
-_READY_BATCHES = 2
 # A box this thin in the original image is padding or rounding, no object.
 _THINNEST_PX = 0.01
 
@@ -70,6 +66,7 @@ def predict(
     *,
     batch_size: int,
     rows: Sequence[int] | None = None,
+    groups: Sequence[int] | None = None,
     name: str = "the detector",
 ) -> Iterator[Predicted]:
     """Detects objects in images of a source, in the order of `rows`.
@@ -81,7 +78,9 @@ def predict(
         detector: Teacher, student or export; or a `Recaller`.
         source: Where the images come from.
         batch_size: Images the detector sees at once; 1 where it takes any size.
-        rows: Indices into `source.items`; None means all.
+        rows: Indices into `source.items`, each once; None means all.
+        groups: Sizes of consecutive runs of `rows` that no batch crosses, so that a run's
+            results don't depend on what is done before it; None means one run.
         name: The detector's name, for error messages.
 
     Yields:
@@ -96,10 +95,12 @@ def predict(
         yield from _recall(detector, source, rows=rows, name=name)
         return
     needs = detector.needs()
-    batches = _batches(source, rows, needs=needs, batch_size=batch_size)
+    batch_size = 1 if needs.resize == "none" else batch_size
+    padded = padded_rows(rows, groups=groups or [len(rows)], batch_size=batch_size)
+    images = batches(source, padded, needs=needs, batch_size=batch_size)
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as network:
         running = collections.deque()
-        for batch in batches:
+        for batch in images:
             found = network.submit(_detect, detector, batch, source, name=name)
             running.append((batch, found))
             if len(running) > 1:
@@ -108,97 +109,18 @@ def predict(
             yield from _to_original(*running.popleft(), source, needs=needs, name=name)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Facts:
-    """What loading one image gave beside its pixels."""
-
-    height: int = 0
-    width: int = 0
-    sha256: str = ""
-    format: str = ""
-    reencoded: bool = False
-    reason: str = ""
-    detail: str = ""
-
-    def predicted(
-        self, row: int, *, source: Source, detections: Detections, num_outside: int = 0
-    ) -> Predicted:
-        item = source.items[row]
-        reject = Reject(source.key(item), self.reason, self.detail) if self.reason else None
-        return Predicted(
-            row, item, self.height, self.width, self.sha256, self.format, self.reencoded,
-            no_detections() if reject else detections, num_outside, reject,
-        )  # fmt: skip
+def _predicted(
+    row: int, facts: Facts, *, source: Source, detections: Detections, num_outside: int = 0
+) -> Predicted:
+    item = source.items[row]
+    reject = Reject(source.key(item), facts.reason, facts.detail) if facts.reason else None
+    return Predicted(
+        row, item, facts.height, facts.width, facts.sha256, facts.format, facts.reencoded,
+        no_detections() if reject else detections, num_outside, reject,
+    )  # fmt: skip
 
 
-def _load(source: Source, row: int) -> tuple[np.ndarray, _Facts]:
-    """The upright pixels of an image; one black pixel for an image that is rejected."""
-    try:
-        image = check_image(source.read_bytes(source.items[row]))
-    except RejectedError as error:
-        detail = str(error).removeprefix(f"{error.reason}: ").removeprefix(error.reason)
-        return np.zeros((1, 1, 3), np.uint8), _Facts(reason=error.reason, detail=detail)
-    facts = _Facts(image.height, image.width, image.sha256, image.format, image.reencoded)
-    return image.pixels, facts
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Batch:
-    images: np.ndarray
-    rows: list[int]
-    facts: list[_Facts]
-
-
-def _batches(
-    source: Source, rows: Sequence[int], *, needs: Needs, batch_size: int
-) -> Iterator[_Batch]:
-    loaded: dict[int, _Facts] = {}
-    failures: list[Exception] = []
-    dataset = tf.data.Dataset.from_tensor_slices(np.asarray(rows, np.int64))
-    dataset = dataset.map(
-        _loader(source, needs, loaded=loaded, failures=failures),
-        num_parallel_calls=max(2, os.cpu_count() or 1),
-        deterministic=True,
-    )
-    dataset = dataset.batch(1 if needs.resize == "none" else batch_size)
-    try:
-        for images, numbers in dataset.prefetch(_READY_BATCHES):
-            batch_rows = numbers.numpy().tolist()
-            facts = [loaded[row] for row in batch_rows]
-            for row in batch_rows:
-                loaded.pop(row, None)
-            yield _Batch(images.numpy(), batch_rows, facts)
-    except tf.errors.OpError as error:
-        if failures:
-            raise failures[0] from error
-        raise
-
-
-def _loader(
-    source: Source, needs: Needs, *, loaded: dict[int, _Facts], failures: list[Exception]
-) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """The map function: a row becomes the detector's input and the row again."""
-
-    def load(row: np.ndarray) -> np.ndarray:
-        try:
-            pixels, loaded[int(row)] = _load(source, int(row))
-        except Exception as error:
-            # TensorFlow would keep the text alone; the consumer raises the error itself.
-            failures.append(error)
-            raise
-        return pixels
-
-    def to_input(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels = tf.numpy_function(load, [row], tf.uint8, stateful=False)
-        pixels = tf.ensure_shape(pixels, [None, None, 3])
-        target = (needs.height, needs.width)
-        image = resize_image(pixels, target, resize=needs.resize, pad_value=needs.pad_value)
-        return (image[..., ::-1] if needs.channels == "bgr" else image), row
-
-    return to_input
-
-
-def _detect(detector: Detector, batch: _Batch, source: Source, *, name: str) -> list[Detections]:
+def _detect(detector: Detector, batch: Batch, source: Source, *, name: str) -> list[Detections]:
     try:
         return detector.detect(batch.images)
     except UserError:
@@ -210,7 +132,7 @@ def _detect(detector: Detector, batch: _Batch, source: Source, *, name: str) -> 
         ) from error
 
 
-def _failing_row(detector: Detector, batch: _Batch) -> int:
+def _failing_row(detector: Detector, batch: Batch) -> int:
     """The first image that fails alone; the first of the batch where none does."""
     for position, row in enumerate(batch.rows):
         try:
@@ -221,7 +143,7 @@ def _failing_row(detector: Detector, batch: _Batch) -> int:
 
 
 def _to_original(
-    batch: _Batch,
+    batch: Batch,
     found: "concurrent.futures.Future[list[Detections]]",
     source: Source,
     *,
@@ -240,7 +162,7 @@ def _to_original(
         batch.rows, batch.facts, batch.images, detections, strict=True
     ):
         if facts.reason:
-            yield facts.predicted(row, source=source, detections=single)
+            yield _predicted(row, facts, source=source, detections=single)
             continue
         single = _checked(single, needs, size=image.shape[:2], what=(name, source, row))
         original = (facts.height, facts.width)
@@ -261,12 +183,12 @@ def _checked(
 
 
 def _clipped(
-    facts: _Facts, row: int, *, source: Source, found: Detections, boxes: np.ndarray
+    facts: Facts, row: int, *, source: Source, found: Detections, boxes: np.ndarray
 ) -> Predicted:
     keep = (boxes[:, 2:] - boxes[:, :2] > _THINNEST_PX).all(axis=1)
     kept = Detections(boxes, found.scores, found.classes)[keep]
-    return facts.predicted(
-        row, source=source, detections=kept, num_outside=int(len(keep) - keep.sum())
+    return _predicted(
+        row, facts, source=source, detections=kept, num_outside=int(len(keep) - keep.sum())
     )
 
 
@@ -275,9 +197,9 @@ def _recall(
 ) -> Iterator[Predicted]:
     needs = detector.needs()
     for row in rows:
-        facts = _load(source, row)[1]
+        facts = load(source, row)[1]
         if facts.reason:
-            yield facts.predicted(row, source=source, detections=no_detections())
+            yield _predicted(row, facts, source=source, detections=no_detections())
             continue
         size = (facts.height, facts.width)
         found = detector.recall(source.items[row])

@@ -1,0 +1,129 @@
+"""From a teacher's spec to a detector, whatever the kind."""
+
+import dataclasses
+from collections.abc import Callable
+
+from kd_tf import files
+from kd_tf.data.predict import Recaller
+from kd_tf.errors import UserError
+from kd_tf.geometry.detections import Detector
+from kd_tf.specs import Spec
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """What every kind of teacher is told.
+
+    Attributes:
+        batch_size: Images it will be given at once.
+        score_floor: Detections below it need not be given.
+        max_detections: Most detections of one image that are of use.
+    """
+
+    batch_size: int = 16
+    score_floor: float = 0.01
+    max_detections: int = 100
+
+
+def load_teacher(spec: Spec, *, settings: LoadSettings | None = None) -> Detector | Recaller:
+    """Loads a teacher of any kind in `specs.TEACHER_KINDS`.
+
+    Args:
+        spec: Parsed with that table.
+        settings: Batch size and limits.
+
+    Returns:
+        A detector for `data.predict.predict`; for a results file a `Recaller`.
+
+    Raises:
+        UserError: The file is missing or is not what the kind says; names the spec.
+    """
+    return _LOADERS[spec.kind](spec, settings or LoadSettings())
+
+
+def content_hash(spec: Spec) -> str:
+    """Hex sha256 of what decides a teacher's answers: its files' content.
+
+    For a `kerascv:` preset or a `python:` factory, which are code, it is the spec's text.
+    """
+    from kd_tf.manifests import content_hash as hash_of
+
+    parts = [spec.kind, {k: v for k, v in spec.options.items() if k != "name"}]
+    named = [spec.options.get(key, "") for key in ("label_map", "classes", "categories", "images")]
+    named += [v for v in spec.options.values() if spec.kind == "python"]
+    for path in (spec.location, *named):
+        if path and files.exists(path):
+            inside = files.walk(path) if files.is_folder(path) else [path]
+            parts.append([files.sha256(file) for file in inside])
+        else:
+            parts.append(path)
+    return hash_of(parts)
+
+
+def need(spec: Spec, path: str) -> str:
+    """The path, if something is there. Raises UserError that names the spec."""
+    if not path or not files.exists(path):
+        raise UserError(f"{spec.text!r}: there is nothing at {path!r}. Check the path.")
+    return path
+
+
+def _load_keras(spec: Spec, settings: LoadSettings) -> Detector:
+    from kd_tf.detectors.network_detector import NetworkDetector
+    from kd_tf.detectors.saving import load_network
+
+    network = load_network(need(spec, spec.location))
+    return NetworkDetector(
+        network,
+        batch_size=settings.batch_size,
+        score_floor=settings.score_floor,
+        max_detections=settings.max_detections,
+    )
+
+
+def _load_kerascv(spec: Spec, settings: LoadSettings) -> Detector:
+    from kd_tf.detectors.kerascv_preset import load_preset
+
+    return load_preset(
+        spec.location,
+        weights=spec.options.get("weights"),
+        batch_size=settings.batch_size,
+        score_floor=settings.score_floor,
+        max_detections=settings.max_detections,
+    )
+
+
+def _load_saved_model(spec: Spec, settings: LoadSettings) -> Detector:
+    from kd_tf.teachers.saved_model import load_saved_model
+
+    need(spec, spec.location)
+    return load_saved_model(spec)
+
+
+def _load_tflite(spec: Spec, settings: LoadSettings) -> Detector:
+    from kd_tf.teachers.tflite import load_tflite
+
+    need(spec, spec.location)
+    return load_tflite(spec)
+
+
+def _load_results(spec: Spec, settings: LoadSettings) -> Recaller:
+    from kd_tf.teachers.results import load_results
+
+    need(spec, spec.location)
+    return load_results(spec)
+
+
+def _load_python(spec: Spec, settings: LoadSettings) -> Detector:
+    from kd_tf.teachers.plugin import load_plugin
+
+    return load_plugin(spec)
+
+
+_LOADERS: dict[str, Callable[[Spec, LoadSettings], Detector | Recaller]] = {
+    "keras": _load_keras,
+    "kerascv": _load_kerascv,
+    "saved_model": _load_saved_model,
+    "tflite": _load_tflite,
+    "results": _load_results,
+    "python": _load_python,
+}

@@ -1,0 +1,236 @@
+"""Runs one teacher over a listing, shard by shard; finished files are the progress."""
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+
+from absl import logging
+
+from kd_tf import files, progress
+from kd_tf.data.items import Source
+from kd_tf.data.predict import Recaller, predict
+from kd_tf.data.shards import shard_name, shard_rows, write_shard
+from kd_tf.errors import UserError
+from kd_tf.geometry.detections import Detector
+from kd_tf.manifests import Counts
+from kd_tf.teachers.predictions import (
+    PREFIX,
+    Prediction,
+    read_predictions,
+    to_bytes,
+    to_prediction,
+)
+
+LISTING = "listing.txt"
+_FIRST = 10
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Work:
+    """How a job is cut and who does which part.
+
+    Attributes:
+        num_shards: Files the result is written to; shard k holds consecutive rows.
+        worker_index, num_workers: This worker does the shards k with
+            k % num_workers == worker_index. Another number of workers may finish the job.
+        batch_size: Images a teacher sees at once.
+        max_bad_fraction: The job stops when a greater share of images is unusable.
+    """
+
+    num_shards: int
+    worker_index: int = 0
+    num_workers: int = 1
+    batch_size: int = 16
+    max_bad_fraction: float = 0.01
+
+    def shards(self) -> range:
+        """The shards of this worker."""
+        return range(self.worker_index, self.num_shards, self.num_workers)
+
+
+def label_predictions(
+    teacher: Detector | Recaller,
+    source: Source,
+    *,
+    name: str,
+    folder: str,
+    work: Work,
+    score_floor: float = 0.01,
+    max_detections: int = 100,
+    on_shard: Callable[[int], None] | None = None,
+) -> Counts | None:
+    """Writes what a teacher says about every image of a source, as raw prediction shards.
+
+    Shards that are there are skipped, so a killed job goes on where it was; at most one
+    shard of work is lost.
+
+    Args:
+        teacher: What looks at the images; loaded by the caller.
+        source: The frozen listing: row i of the job is `source.items[i]`.
+        name: The teacher's name, for messages.
+        folder: Where the shards go: WORKDIR/predictions/<name>.
+        work: Shards, workers and limits.
+        score_floor: Detections below it are not kept.
+        max_detections: Most detections kept per image, best first.
+        on_shard: Called with each finished shard of this worker, so that what comes next
+            (fusing, writing) can run beside the network.
+
+    Returns:
+        What became of the images, or None where other workers have shards to finish.
+
+    Raises:
+        UserError: The folder belongs to another listing, too many images are unusable,
+            or the teacher fails.
+    """
+    _freeze_listing(source, folder)
+    todo = [k for k in work.shards() if not files.exists(_path(folder, k, work.num_shards))]
+    runs = [shard_rows(len(source.items), work.num_shards, shard=k) for k in todo]
+    rows = [row for run in runs for row in run]
+    done = set(work.shards()) - set(todo)
+    if done:
+        logging.info("%s: %d shards are there already, %d to do.", name, len(done), len(todo))
+    for shard in sorted(done):
+        if on_shard:
+            on_shard(shard)
+    bad = BadImages(len(source.items), work.max_bad_fraction)
+    # One pass over the rows of all shards, so that the pipeline never runs dry between two
+    # files; but no batch crosses a shard, so that its bytes are the same in every run.
+    answers = predict(
+        teacher, source, batch_size=work.batch_size, rows=rows,
+        groups=[len(run) for run in runs], name=name,
+    )  # fmt: skip
+    stored = _kept(answers, source, score_floor=score_floor, max_detections=max_detections)
+    with progress.bar(total=len(rows), unit="images", description=f"teacher {name}") as bar:
+        for shard, run in zip(todo, runs, strict=True):
+            mine = itertools.islice(stored, len(run))
+            records = (to_bytes(p) for p in _watched(mine, bad=bad, bar=bar))
+            write_shard(folder, PREFIX, shard=shard, num_shards=work.num_shards, records=records)
+            if on_shard:
+                on_shard(shard)
+    return count_predictions(source, folder=folder, work=work, name=name)
+
+
+def missing_shards(folder: str, *, num_shards: int) -> list[int]:
+    """The prediction shards that no worker has finished yet."""
+    return [k for k in range(num_shards) if not files.exists(_path(folder, k, num_shards))]
+
+
+def count_predictions(source: Source, *, folder: str, work: Work, name: str) -> Counts | None:
+    """What became of all images, from the finished shards; None while some are missing.
+
+    Raises:
+        UserError: More images than `max_bad_fraction` are unusable.
+    """
+    missing = missing_shards(folder, num_shards=work.num_shards)
+    if missing:
+        logging.info(
+            "%s: this worker is done; %d shards of other workers are not there yet (%s ...).",
+            name, len(missing), missing[0],
+        )  # fmt: skip
+        return None
+    counts = Counts()
+    bad = BadImages(len(source.items), work.max_bad_fraction)
+    for reject in source.rejects:
+        counts.skip(
+            reject.reason, reject.what, detail=reject.detail, whole_image=reject.whole_image
+        )
+        counts.seen += reject.whole_image
+    for shard in range(work.num_shards):
+        for stored in read_predictions(_path(folder, shard, work.num_shards)):
+            bad.check(stored)
+            counts.seen += 1
+            counts.written += not stored.reason
+            if stored.reason:
+                counts.skip(stored.reason, stored.key, detail=stored.detail)
+            if stored.num_outside:
+                counts.skipped_boxes["in the padding, outside the image"] += stored.num_outside
+    return counts
+
+
+class BadImages:
+    """Counts unusable images and stops the job when they are too many."""
+
+    def __init__(self, num_images: int, max_fraction: float):
+        self._limit = max_fraction * num_images
+        self._max_fraction = max_fraction
+        self._num_images = num_images
+        self._reasons: collections.Counter = collections.Counter()
+        self._first: list[str] = []
+
+    def check(self, stored: Prediction) -> None:
+        """Counts an image if it is a reject. Raises UserError above the limit."""
+        if not stored.reason:
+            return
+        self._reasons[stored.reason] += 1
+        if len(self._first) < _FIRST:
+            self._first.append(f"{stored.key}: {stored.reason} ({stored.detail})")
+        if self._reasons.total() > self._limit:
+            reasons = ", ".join(f"{n} x {reason}" for reason, n in self._reasons.most_common())
+            raise UserError(
+                f"{self._reasons.total()} of {self._num_images} images are unusable, more than "
+                f"--max_bad_fraction={self._max_fraction} allows: {reasons}. The first:\n  "
+                + "\n  ".join(self._first)
+            )
+
+
+def shard_path(folder: str, shard: int, *, num_shards: int) -> str:
+    """Path of a prediction shard."""
+    return _path(folder, shard, num_shards)
+
+
+def _path(folder: str, shard: int, num_shards: int) -> str:
+    return files.join(folder, shard_name(PREFIX, shard=shard, num_shards=num_shards))
+
+
+def _kept(
+    answers: Iterator, source: Source, *, score_floor: float, max_detections: int
+) -> Iterator[Prediction]:
+    for predicted in answers:
+        yield to_prediction(
+            predicted,
+            key=source.key(predicted.item),
+            score_floor=score_floor,
+            max_detections=max_detections,
+        )
+
+
+def _watched(
+    stored: Iterator[Prediction], *, bad: BadImages, bar: progress.tqdm.tqdm
+) -> Iterator[Prediction]:
+    for prediction in stored:
+        bad.check(prediction)
+        bar.update()
+        yield prediction
+
+
+def _freeze_listing(source: Source, folder: str) -> None:
+    """Writes the keys of the listing once; refuses a folder that has another listing."""
+    path = files.join(folder, LISTING)
+    if not files.exists(path):
+        with files.writing(path) as file:
+            for item in source.items:
+                file.write(_line(source.key(item)))
+        return
+    wanted = (_line(source.key(item)) for item in source.items)
+    with files.open_file(path, "rb") as file:
+        for number, line in enumerate(wanted):
+            found = file.readline()
+            found = found if isinstance(found, bytes) else found.encode()
+            if found != line:
+                raise UserError(_other_listing(path, number, found, line))
+        rest = file.readline()
+    if rest:
+        raise UserError(_other_listing(path, len(source.items), rest, b""))
+
+
+def _line(key: str) -> bytes:
+    return key.replace("\\", "\\\\").replace("\n", "\\n").encode("utf-8", "surrogateescape") + b"\n"
+
+
+def _other_listing(path: str, number: int, found: bytes, wanted: bytes) -> str:
+    was, now = (text.decode("utf-8", "replace").strip() or "the end" for text in (found, wanted))
+    return (
+        f"{path} froze another list of images: image {number} was {was}, is {now} now. Give the "
+        f"same data, or --overwrite to begin anew."
+    )
