@@ -162,7 +162,7 @@ def read_variables(prefix: str, variables: dict[str, tf.Variable]) -> None:
         _check_same(prefix, {n: tuple(s) for n, s in shapes.items()}, variables)
         for name, variable in variables.items():
             variable.assign(tf.cast(reader.get_tensor(name), variable.dtype))
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(

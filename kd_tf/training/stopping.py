@@ -12,6 +12,12 @@ import tensorflow as tf
 from kd_tf.errors import UserError
 
 _IDS_SHOWN = 32
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
 
 
 class TrainingDivergedError(UserError):
@@ -89,14 +95,19 @@ def watching_sigterm() -> Iterator[threading.Event]:
 
 @contextlib.contextmanager
 def naming_lost_workers(*, num_workers: int) -> Iterator[None]:
-    """Turns the many errors by which a lost worker shows into one that says what to do."""
+    """Turns the errors by which a lost worker shows into one that says what to do.
+
+    Seen when a worker was killed: UnavailableError "Collective ops is aborted by: Socket
+    closed" within seconds. An error of this worker's own data is of another kind and passes.
+    """
     try:
         yield
-    except tf.errors.OpError as error:
+    except _LOST as error:
         if num_workers == 1:
             raise
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = next((line for line in lines if "aborted by" in line), lines[0])
         raise WorkerLostError(
-            f"Updates need all {num_workers} workers, and one is gone "
-            f"({str(error).splitlines()[0]}). Start all workers again with the same command: "
-            "training goes on from the last checkpoint."
+            f"An update needs all {num_workers} workers, and one is gone ({reason}). Start all "
+            "workers again with the same command: training goes on from the last checkpoint."
         ) from error

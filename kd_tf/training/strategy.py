@@ -96,7 +96,8 @@ def build_agreement(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
 
     def count(flag: tf.Tensor) -> tf.Tensor:
         replica = tf.distribute.get_replica_context()
-        return replica.all_reduce(tf.distribute.ReduceOp.SUM, flag)
+        # The identity gives the flag a device, which the all-reduce asks for.
+        return replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(flag))
 
     @tf.function
     def total(flag: tf.Tensor) -> tf.Tensor:
@@ -122,6 +123,10 @@ def distribute(
         _check_static(dataset)
         if local > 1:
             dataset = dataset.map(lambda batch: _cut(batch, parts=local)).unbatch()
+        # With a known end the multi-worker iterator forgets the static batch size.
+        dataset = dataset.apply(
+            tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        )
         return dataset.prefetch(2 * local)
 
     return strategy.distribute_datasets_from_function(per_replica)

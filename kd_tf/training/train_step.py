@@ -146,7 +146,8 @@ def average_batch_norm(state: State, *, strategy: tf.distribute.Strategy) -> Non
 def _average(variables: list[tf.Variable], *, strategy: tf.distribute.Strategy) -> None:
     def average() -> None:
         replica = tf.distribute.get_replica_context()
-        local = [tf.convert_to_tensor(variable) for variable in variables]
+        # The identity gives a value a device, which the all-reduce asks for.
+        local = [tf.identity(variable) for variable in variables]
         means = replica.all_reduce(tf.distribute.ReduceOp.MEAN, local)
         ema.assign_all(variables, means)
 

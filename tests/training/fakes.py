@@ -55,8 +55,8 @@ def batch(step: int, *, batch_size: int, bad_step: int | None = None) -> dict[st
     }
 
 
-def batches(*, batch_size: int, bad_step: int | None = None, broken_at: int | None = None):
-    """A `batches` function over `batch`; at `broken_at` the data set raises."""
+def batches(*, batch_size: int, bad_step: int | None = None, before=lambda step: None):
+    """A `batches` function over `batch`; `before(step)` runs first, and may raise."""
 
     def make(start_step, worker_index, num_workers):
         rows = batch_size // num_workers
@@ -65,8 +65,7 @@ def batches(*, batch_size: int, bad_step: int | None = None, broken_at: int | No
         def generate():
             step = start_step
             while True:
-                if step == broken_at:
-                    raise RuntimeError("the machine went away")
+                before(step)
                 whole = batch(step, batch_size=batch_size, bad_step=bad_step)
                 yield {name: values[part] for name, values in whole.items()}
                 step += 1
@@ -85,3 +84,10 @@ def batches(*, batch_size: int, bad_step: int | None = None, broken_at: int | No
 def weights(network: TinyNetwork) -> list[np.ndarray]:
     """All values of the model."""
     return [np.array(v.value) for v in network.model.variables]
+
+
+def validate(network: TinyNetwork) -> float:
+    """Minus the error on a batch of its own."""
+    held_out = batch(10**6, batch_size=8)
+    value = network.model(held_out["images"].astype(np.float32))["value"].numpy()[:, 0]
+    return -float(np.mean(np.square(value - held_out["target"])))

@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kd_tf.training import schedule
+from kd_tf.training.settings import TrainSettings
+
+SETTINGS = TrainSettings(
+    steps=24, batch_size=1, learning_rate=0.8, final_learning_rate=0.25, warmup_steps=4
+)
+
+
+# Peak 0.8, floor 0.2; the cosine runs over steps 4..24, its middle is step 14.
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        pytest.param(0, 0.2, id="first_update_moves"),
+        pytest.param(1, 0.4, id="second"),
+        pytest.param(3, 0.8, id="last_of_warm_up_is_the_peak"),
+        pytest.param(4, 0.8, id="cosine_starts_at_the_peak"),
+        pytest.param(9, 0.2 + 0.6 * (1 + 2**-0.5) / 2, id="quarter"),
+        pytest.param(14, 0.5, id="half_way_is_the_mean"),
+        pytest.param(24, 0.2, id="floor"),
+        pytest.param(99, 0.2, id="stays_at_the_floor"),
+    ],
+)
+def test_learning_rate(step, expected):
+    got = schedule.learning_rate(tf.constant(step, tf.int64), settings=SETTINGS)
+    assert got.dtype == tf.float32
+    assert float(got) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 10, 12])
+def test_learning_rate_of_a_run_is_never_zero(warmup_steps):
+    settings = TrainSettings(steps=10, batch_size=1, warmup_steps=warmup_steps)
+    rates = schedule.learning_rate(tf.range(10), settings=settings).numpy()
+    assert rates.min() > 0.0
+    assert rates.max() <= np.float32(settings.learning_rate)

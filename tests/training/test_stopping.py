@@ -1,0 +1,66 @@
+import os
+import signal
+import threading
+
+import pytest
+import tensorflow as tf
+
+from kd_tf.training import stopping
+
+
+def test_watching_sigterm_sets_the_event_and_gives_the_handler_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with stopping.watching_sigterm() as asked:
+        assert not asked.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.wait(5)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_watching_sigterm_outside_the_main_thread_leaves_signals_alone():
+    seen = []
+
+    def watch():
+        before = signal.getsignal(signal.SIGTERM)
+        with stopping.watching_sigterm() as asked:
+            seen.append((asked.is_set(), signal.getsignal(signal.SIGTERM) is before))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    thread.join()
+    assert seen == [(False, True)]
+
+
+def test_preempted_ends_a_process_with_143(capsys):
+    error = stopping.PreemptedError(12, folder="gs://bucket/run")
+    assert error.code == 143
+    assert "after update 12, saved in gs://bucket/run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ids", "shown"),
+    [
+        pytest.param([], "unknown", id="no_ids"),
+        pytest.param(["a/1", "a/2"], "batch: a/1, a/2. ", id="all_named"),
+        pytest.param([str(i) for i in range(40)], "30, 31 and 8 more", id="a_large_batch"),
+    ],
+)
+def test_diverged_names_step_images_and_checkpoint(ids, shown):
+    error = stopping.diverged(step=7, ids=ids, metrics={"loss": float("nan")}, saved=[2, 5])
+    assert (error.step, error.ids) == (7, tuple(ids))
+    for part in ("Update 7", "loss nan", shown, "checkpoint of step 5 stays"):
+        assert part in str(error)
+
+
+def test_naming_lost_workers_leaves_other_errors_alone():
+    gone = tf.errors.UnavailableError(None, None, "Graph\nCollective ops is aborted by: closed")
+    own = tf.errors.DataLossError(None, None, "corrupt record")
+    with (
+        pytest.raises(stopping.WorkerLostError, match=r"all 2 .*aborted by: closed"),
+        stopping.naming_lost_workers(num_workers=2),
+    ):
+        raise gone
+    with pytest.raises(tf.errors.DataLossError), stopping.naming_lost_workers(num_workers=2):
+        raise own
+    with pytest.raises(tf.errors.UnavailableError), stopping.naming_lost_workers(num_workers=1):
+        raise gone
