@@ -1,0 +1,162 @@
+"""The two judgements on the page: is the student good, and are the labels fit to train on."""
+
+import dataclasses
+
+from kd_tf.evaluation.report.data import LabelFacts, RunData
+
+# Where the labels stop being fit. Ours: rules of thumb, shown beside each reason, not tuned.
+LOW_PRECISION = 0.6
+HIGH_EMPTY_SHARE = 0.5
+HIGH_BAD_SHARE = 0.05
+LOW_TEACHER_AP50 = 0.3
+HIGH_MIX_DISTANCE = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+    """One check: "good", "bad" or "unknown", and what was seen."""
+
+    outcome: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A judgement.
+
+    Attributes:
+        outcome: "good", "bad" or "unknown".
+        text: One sentence.
+        reasons: What it rests on.
+    """
+
+    outcome: str
+    text: str
+    reasons: tuple[Reason, ...] = ()
+
+
+def judge_student(run: RunData) -> Verdict:
+    """Whether the student is worth having: against the labels alone, and against its teacher."""
+    name = run.student
+    ap = _ap(run, name)
+    if ap is None:
+        missing = "No student was evaluated yet" if name is None else "There was nothing to score"
+        return Verdict("unknown", f"{missing}, so the question is open.")
+    teacher = _ap(run, "teacher")
+    share = f", {ap / teacher:.0%} of its teacher's {teacher:.3f}" if teacher else ""
+    baseline = _ap(run, "baseline")
+    if baseline is None:
+        text = f"The student reaches AP {ap:.3f}{share}. There is no baseline to compare it with."
+        return Verdict("unknown", text)
+    gain, interval = ap - baseline, _interval(run, name)
+    spread = f" (95 % interval {interval[0]:+.3f} to {interval[1]:+.3f})" if interval else ""
+    against = f"the same network trained on the labels alone ({baseline:.3f}){spread}"
+    if gain <= 0:
+        text = f"No. The student reaches AP {ap:.3f}{share}: {-gain:.3f} below {against}."
+        return Verdict("bad", text)
+    text = f"The student reaches AP {ap:.3f}{share}: {gain:.3f} above {against}."
+    if interval and interval[0] <= 0:
+        return Verdict("unknown", f"Not shown yet. {text} The interval includes 0.")
+    return Verdict("good", f"Yes. {text}")
+
+
+def judge_labels(run: RunData) -> Verdict | None:
+    """Go or no-go for the pseudo labels, with reasons; None where there are none."""
+    labels = run.labels
+    if labels is None:
+        return None
+    reasons = [
+        _amount(labels),
+        _precision(labels),
+        _empty(labels),
+        _classes(labels),
+        _mix(labels),
+        _rejected(run),
+        _teacher(run),
+    ]
+    outcomes = {reason.outcome for reason in reasons}
+    if "bad" in outcomes:
+        return Verdict("bad", "No-go: look at the points below first.", tuple(reasons))
+    return Verdict("good", "Go: nothing speaks against training on them.", tuple(reasons))
+
+
+def _amount(labels: LabelFacts) -> Reason:
+    per_image = labels.num_boxes / labels.num_images if labels.num_images else 0.0
+    text = f"{labels.num_boxes:,} labels on {labels.num_images:,} images, {per_image:.1f} each."
+    return Reason("good" if labels.num_boxes else "bad", text)
+
+
+def _precision(labels: LabelFacts) -> Reason:
+    if labels.precision is None:
+        return Reason("unknown", "Nobody labelled these images, so right and wrong is not known.")
+    text = (
+        f"{labels.precision:.0%} of the labels are right and {labels.recall or 0:.0%} of "
+        f"people's boxes have one, on {labels.num_truth_images:,} images that people "
+        f"labelled too (IoU 0.5; at least {LOW_PRECISION:.0%} right wanted)."
+    )
+    return Reason("good" if labels.precision >= LOW_PRECISION else "bad", text)
+
+
+def _empty(labels: LabelFacts) -> Reason:
+    share = labels.num_empty / labels.num_images if labels.num_images else 1.0
+    text = f"{share:.0%} of the images have no label (at most {HIGH_EMPTY_SHARE:.0%} wanted)."
+    return Reason("good" if share <= HIGH_EMPTY_SHARE else "bad", text)
+
+
+def _classes(labels: LabelFacts) -> Reason:
+    without = [name for name, count in labels.class_counts.items() if not count]
+    if not without:
+        return Reason("good", f"All {len(labels.class_counts)} classes have labels.")
+    expected = [name for name in without if labels.truth_class_counts.get(name)]
+    named = ", ".join(without[:5]) + (" ..." if len(without) > 5 else "")
+    text = f"{len(without)} of {len(labels.class_counts)} classes have no label: {named}."
+    return Reason("bad" if expected or not labels.num_truth_images else "unknown", text)
+
+
+def _mix(labels: LabelFacts) -> Reason:
+    ours, truth = sum(labels.class_counts.values()), sum(labels.truth_class_counts.values())
+    if not ours or not truth:
+        return Reason("unknown", "The class mix has nothing to be compared with.")
+    distance = 0.5 * sum(
+        abs(count / ours - labels.truth_class_counts.get(name, 0) / truth)
+        for name, count in labels.class_counts.items()
+    )
+    text = (
+        f"The class mix differs from people's by {distance:.0%} of the boxes "
+        f"(total variation; at most {HIGH_MIX_DISTANCE:.0%} wanted)."
+    )
+    return Reason("good" if distance <= HIGH_MIX_DISTANCE else "bad", text)
+
+
+def _rejected(run: RunData) -> Reason:
+    stage = run.stage("pseudo")
+    if stage is None or not stage.seen:
+        return Reason("unknown", "The manifest does not say how many images were rejected.")
+    share = sum(stage.skipped.values()) / stage.seen
+    text = f"{share:.1%} of the images were rejected (at most {HIGH_BAD_SHARE:.0%} wanted)."
+    return Reason("good" if share <= HIGH_BAD_SHARE else "bad", text)
+
+
+def _teacher(run: RunData) -> Reason:
+    ap50 = run.models.get("teacher", {}).get("AP50")
+    if ap50 is None:
+        return Reason("unknown", "The teacher was not evaluated on held-out images.")
+    text = (
+        f"The teacher's AP50 on held-out images is {ap50:.3f} (at least {LOW_TEACHER_AP50} wanted)."
+    )
+    return Reason("good" if ap50 >= LOW_TEACHER_AP50 else "bad", text)
+
+
+def _ap(run: RunData, name: str | None) -> float | None:
+    return run.models.get(name, {}).get("AP") if name else None
+
+
+def _interval(run: RunData, student: str) -> list[float] | None:
+    """Of student - baseline; None where it was not computed."""
+    for one in (run.comparison or {}).get("differences", ()):
+        interval = one["AP"]["interval"]
+        if interval and (one["a"], one["b"]) == (student, "baseline"):
+            return interval
+        if interval and (one["a"], one["b"]) == ("baseline", student):
+            return [-interval[1], -interval[0]]
+    return None
