@@ -1,0 +1,122 @@
+"""One class list for teachers that name things differently."""
+
+import numpy as np
+import pytest
+
+from kd_tf.errors import UserError
+from kd_tf.teachers.categories import Rules, cover, joint_class_names, read_rules, weights
+from kd_tf.teachers.synonyms import canonical
+
+COCO = ("person", "airplane", "motorcycle", "couch", "potted plant", "dining table", "tv")
+VOC = ("person", "aeroplane", "motorbike", "sofa", "pottedplant", "diningtable", "tvmonitor")
+OPEN_IMAGES = ("Person", "Airplane", "Motorcycle", "Couch", "Houseplant",
+               "Kitchen & dining room table", "Television")  # fmt: skip
+OBJECTS365 = ("Person", "Airplane", "Motorcycle", "Couch", "Potted Plant", "Dining Table",
+              "Moniter/TV")  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [VOC, OPEN_IMAGES, OBJECTS365], ids=["voc", "oi", "o365"])
+def test_cover_knows_the_spellings_of_four_data_sets(names):
+    coverage = cover({"coco": COCO, "other": names}, COCO)
+    assert coverage.class_maps[1].tolist() == list(range(7))
+    assert coverage.known.all()
+
+
+def test_canonical_is_the_same_for_names_that_differ_in_nothing_but_form():
+    assert canonical("Traffic_Light") == canonical("traffic-light") == canonical("traffic light")
+    assert canonical("cat") != canonical("car")
+
+
+def test_cover_keeps_the_class_lists_order_and_says_who_knows_what():
+    coverage = cover({"a": ("dog", "cat"), "b": ("bird",)}, ("cat", "bird", "dog", "fox"))
+    assert [m.tolist() for m in coverage.class_maps] == [[2, 0], [1]]
+    np.testing.assert_array_equal(
+        coverage.known, [[True, False, True, False], [False, True, False, False]]
+    )
+    assert coverage.table().splitlines() == [
+        "class  a  b",
+        "cat    x  .",
+        "bird   .  x",
+        "dog    x  .",
+        "fox    .  .",
+        "a: 2 classes, 0 dropped",
+        "b: 1 classes, 0 dropped",
+    ]
+
+
+def test_cover_unmapped_class_is_refused_by_name():
+    with pytest.raises(UserError) as caught:
+        cover({"a": ("cat", "zebra"), "b": ("catt",)}, ("cat",))
+    assert "a: zebra" in str(caught.value)
+    assert "b: catt (near: cat)" in str(caught.value)
+    assert "2 classes" in str(caught.value)
+
+
+def test_cover_rules_map_merge_and_drop():
+    rules = read_rules("car=vehicle, truck=vehicle\n# a comment\nb/cat=-")
+    coverage = cover({"a": ("car", "truck", "cat"), "b": ("cat",)}, ("vehicle", "cat"), rules=rules)
+    assert [m.tolist() for m in coverage.class_maps] == [[0, 0, 1], [-1]]
+    assert coverage.to_json()["teachers"] == {
+        "a": {"known": {"vehicle": ["car", "truck"], "cat": ["cat"]}, "dropped": []},
+        "b": {"known": {}, "dropped": ["cat"]},
+    }
+    assert "=car,truck" in coverage.table()
+
+
+def test_cover_rules_from_a_file(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("# merged\ncar=vehicle\nbird=-\n")
+    assert read_rules(str(path)) == Rules({"car": "vehicle"}, frozenset({"bird"}))
+
+
+def test_cover_drop_unknown_leaves_the_rest_out():
+    coverage = cover({"a": ("cat", "zebra")}, ("cat",), rules=Rules(drop_unknown=True))
+    assert coverage.class_maps[0].tolist() == [0, -1]
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        pytest.param("car", "needs the form", id="no_equals"),
+        pytest.param("car=,", "needs the form", id="no_name"),
+        pytest.param("car=vehicle,car=-", "two rules", id="twice"),
+        pytest.param("cart=vehicle", "no teacher has", id="unknown_name"),
+        pytest.param("car=vehikel", "the run has no class", id="unknown_class"),
+    ],
+)
+def test_cover_wrong_rules_are_refused(rules, message):
+    with pytest.raises(UserError, match=message):
+        cover({"a": ("car",)}, ("vehicle",), rules=read_rules(rules))
+
+
+def test_cover_two_classes_of_the_run_that_are_one_are_refused():
+    with pytest.raises(UserError, match="'couch' and 'sofa'"):
+        cover({"a": ("couch",)}, ("couch", "sofa"))
+
+
+def test_joint_class_names_has_synonyms_once():
+    teachers = {"a": ("aeroplane", "cat"), "b": ("airplane", "dog", "bird")}
+    assert joint_class_names(teachers) == ("aeroplane", "cat", "dog", "bird")
+    assert joint_class_names(teachers, rules=read_rules("bird=-,cat=pet,dog=pet")) == (
+        "aeroplane",
+        "pet",
+    )
+
+
+def test_coverage_hash_changes_with_the_mapping_only():
+    first = cover({"a": ("cat", "dog")}, ("cat", "dog"))
+    again = cover({"a": ("cat", "dog")}, ("cat", "dog"))
+    other = cover({"a": ("cat", "dog")}, ("cat", "dog"), rules=read_rules("dog=-"))
+    assert first.hash() == again.hash() != other.hash()
+
+
+def test_weights_are_zero_where_a_class_is_unknown():
+    coverage = cover({"a": ("cat", "dog"), "b": ("dog",)}, ("cat", "dog"))
+    table = weights(
+        coverage, teacher_weights={"a": 2.0}, class_weights={"a/dog": 0.5, "b/cat": 9.0}
+    )
+    np.testing.assert_array_equal(table, [[2.0, 1.0], [0.0, 1.0]])
+    with pytest.raises(UserError, match="teacher 'c'"):
+        weights(coverage, teacher_weights={"c": 1.0})
+    with pytest.raises(UserError, match="above 0"):
+        weights(coverage, teacher_weights={"a": 0.0})
