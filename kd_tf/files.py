@@ -2,12 +2,15 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import tempfile
 from collections.abc import Iterator
 from typing import IO
 
+import h5py
+import numpy as np
 import tensorflow as tf
 
 # Stores in which a rename is a copy and a delete, while a new object appears whole or not at all.
@@ -72,6 +75,22 @@ def read_json(path: str) -> dict | list:
         return json.loads(read_text(path))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def read_arrays(path: str) -> dict[str, np.ndarray]:
+    """The arrays of a .npz or HDF5 file by name (HDF5: the full path inside); no pickles."""
+    content = io.BytesIO(read_bytes(path))
+    if path.endswith(".npz"):
+        with np.load(content, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    found = {}
+    with h5py.File(content, "r") as file:
+        file.visititems(
+            lambda name, item: (
+                found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+    return found
 
 
 @contextlib.contextmanager

@@ -49,8 +49,8 @@ _EFFICIENTNET_LITE = {
     "efficientnet_lite3": (1.2, 1.4, 0.3),
     "efficientnet_lite4": (1.4, 1.8, 0.3),
 }
-# keras.applications' MobileNet ends here with its thirteenth block: a second one at stride
-# 32, left out because the weights at hand lack its pointwise kernel.
+# The thirteenth block of keras.applications' MobileNet, a second one at stride 32, is left
+# out: the ImageNet weights at hand lack its pointwise kernel.
 _MOBILENET_V1_LEVELS = {"P3": "conv_pw_5_relu", "P4": "conv_pw_11_relu", "P5": "conv_pw_12_relu"}
 
 
@@ -116,8 +116,8 @@ def _efficientnet_lite(name: str, shape: tuple[int, int, int]) -> keras.Model:
 def _mobilenet_v1(shape: tuple[int, int, int]) -> keras.Model:
     images = keras.layers.Input(shape)
     rescaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
-    whole = keras.applications.MobileNet(input_tensor=rescaled, include_top=False, weights=None)
-    last = whole.get_layer(_MOBILENET_V1_LEVELS["P5"]).output
-    backbone = keras.Model(images, last, name="mobilenet_v1")
+    backbone = keras.applications.MobileNet(
+        input_tensor=rescaled, include_top=False, weights=None, name="mobilenet_v1"
+    )
     backbone.pyramid_level_inputs = _MOBILENET_V1_LEVELS
     return backbone

@@ -23,6 +23,12 @@ _CLASS_NAMES = (
 )  # fmt: skip
 _IMAGE_SIZE = (640, 640)
 _YOLO, _RETINANET = "yolo_v8_m_pascalvoc", "retinanet_resnet50_pascalvoc"
+_BACKBONES = (
+    keras_cv.models.YOLOV8Backbone,
+    keras_cv.models.ResNetBackbone,
+    keras_cv.models.MobileNetV3Backbone,
+    keras_cv.models.EfficientNetLiteBackbone,
+)
 DETECTOR_PRESETS = (_YOLO, _RETINANET)
 
 
@@ -75,16 +81,19 @@ def load_preset_backbone(preset: str) -> keras.Model:
     Raises:
         UserError: An unknown preset, or no network.
     """
-    known = keras_cv.models.Backbone.presets or keras_cv.models.ResNetBackbone.presets
-    if preset not in known:
-        raise UserError(f"No backbone preset {preset!r}. Known: {', '.join(sorted(known))}.")
-    return _fetch(preset, keras_cv.models.Backbone)
+    families = {name: family for family in _BACKBONES for name in family.presets}
+    if preset not in families:
+        raise UserError(f"No backbone preset {preset!r}. Known: {', '.join(sorted(families))}.")
+    return _fetch(preset, families[preset])
 
 
 class _Undecided(keras.layers.Layer):
     """Stands where KerasCV suppresses boxes (regardless of class) and passes all of them on."""
 
     bounding_box_format = "xyxy"
+
+    def __init__(self):
+        super().__init__(name="undecided")
 
     def call(self, boxes, classes, images=None, image_shape=None):
         return {"boxes": boxes, "classes": classes}
@@ -150,5 +159,5 @@ def _fetch(preset: str, family: type, **arguments: str) -> keras.Model:
             f"The preset {preset!r} could not be fetched from {handle} (files config.json and "
             f"model.weights.h5): {error}. Without a network, get model.weights.h5 elsewhere and "
             "name it: --backbone_weights=FILE.weights.h5 for a backbone, "
-            "kerascv:PRESET?weights=FILE.weights.h5 for a teacher."
+            f"kerascv:{preset}?weights=FILE.weights.h5 for a teacher."
         ) from error

@@ -21,8 +21,9 @@ class NetworkDetector:
         score_floor: float = 0.01,
         iou_threshold: float = IOU_THRESHOLD,
         max_detections: int = 100,
+        needs: Needs | None = None,
     ):
-        self._network = network
+        self._needs = needs or Needs(network.class_names, *network.image_size)
         self._shape = (batch_size, *network.image_size, 3)
 
         @tf.function(input_signature=[tf.TensorSpec(self._shape, tf.uint8)])
@@ -37,9 +38,8 @@ class NetworkDetector:
         self._run = run
 
     def needs(self) -> Needs:
-        """The network's classes and size; letterboxed as in training."""
-        height, width = self._network.image_size
-        return Needs(self._network.class_names, height, width)
+        """The network's classes and size; letterboxed as in training, unless told otherwise."""
+        return self._needs
 
     def detect(self, images: np.ndarray) -> list[Detections]:
         """Finds objects in images [B, H, W, 3] uint8; any B, also 0.

