@@ -45,7 +45,7 @@ def place(
     corner = tf.cast(tf.floor(tile[2:0:-1] * tf.cast(free, tf.float32)), tf.int32)
     canvas = _resample(pixels, corner=corner, new_size=new_size, view=view)
     canvas = tf.tensordot(canvas, tf.reshape(tile[4:], [3, 4])[:, :3], [[2], [1]]) + tile[7::4]
-    canvas = _on_grey(canvas, corner=corner, new_size=new_size, view=view)
+    canvas = _on_grey(canvas, corner=corner, view=view)
     labels = _place_boxes(labels, corner=corner, new_size=new_size, view=view, zoom=tile[0])
     return tf.cond(
         tile[3] > 0.5, lambda: _mirror(canvas, labels, width=view[1]), lambda: (canvas, labels)
@@ -60,23 +60,27 @@ def _zoomed_size(size: tf.Tensor, image_size: tuple[int, int], *, zoom: tf.Tenso
 
 
 def _resample(pixels: tf.Tensor, *, corner: tf.Tensor, new_size: tf.Tensor, view) -> tf.Tensor:
-    scale = tf.cast(new_size, tf.float32) / tf.cast(tf.shape(pixels)[:2], tf.float32)
-    canvas = tf.raw_ops.ScaleAndTranslate(
+    """The part of the zoomed image that the view shows, float32.
+
+    An image that fits is not moved here: a shift inside the kernel changes the rounding of
+    one pixel in a thousand, and then the result would not be the letterbox's.
+    """
+    resampled = tf.raw_ops.ScaleAndTranslate(
         images=pixels[None],
-        size=tf.stack(view),
-        scale=scale,
-        translation=tf.cast(corner, tf.float32),
+        size=tf.minimum(new_size, tf.stack(view)),
+        scale=tf.cast(new_size, tf.float32) / tf.cast(tf.shape(pixels)[:2], tf.float32),
+        translation=tf.cast(tf.minimum(corner, 0), tf.float32),
         kernel_type="triangle",
         antialias=True,
     )
-    return tf.round(canvas[0])
+    return tf.round(resampled[0])
 
 
-def _on_grey(canvas: tf.Tensor, *, corner: tf.Tensor, new_size: tf.Tensor, view) -> tf.Tensor:
-    rows, columns = tf.range(view[0])[:, None, None], tf.range(view[1])[None, :, None]
-    end = corner + new_size
-    inside = (rows >= corner[0]) & (rows < end[0]) & (columns >= corner[1]) & (columns < end[1])
-    return tf.where(inside, canvas, PAD_VALUE)
+def _on_grey(part: tf.Tensor, *, corner: tf.Tensor, view) -> tf.Tensor:
+    before = tf.maximum(corner, 0)
+    after = tf.stack(view) - before - tf.shape(part)[:2]
+    padding = tf.stack([before, after], axis=1)
+    return tf.pad(part, tf.pad(padding, [[0, 1], [0, 0]]), constant_values=PAD_VALUE)
 
 
 def _place_boxes(

@@ -18,6 +18,11 @@ _CENTRE = (0.3, 0.7)
 _MIX = (0.4, 0.6)
 MAX_TILES = 5
 
+# Luma of ITU-R BT.601 and the two colour axes of NTSC.
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_FROM_YIQ = np.linalg.inv(_TO_YIQ)
+_GREY = np.tile(_TO_YIQ[0], (3, 1))
+
 
 @dataclasses.dataclass(frozen=True)
 class AugmentSettings:
@@ -107,19 +112,16 @@ def _color_matrix(amounts: np.ndarray) -> np.ndarray:
     """[3, 4] of brightness, contrast, saturation and hue changes, each in [-1, 1]; 0 is exact.
 
     All four are linear in the pixel, so they are one matrix: out = m[:, :3] @ rgb + m[:, 3].
-    Saturation and hue act around the grey axis of the luma weights of ITU-R BT.601.
+    Saturation and hue act around the grey axis.
     """
     brightness, contrast, saturation, hue = amounts
-    luma = np.array([0.299, 0.587, 0.114])
-    grey = np.tile(luma, (3, 1))
-    to_yiq = np.array([luma, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
     angle = hue * _HUE_TURNS * 2.0 * np.pi
     turn = np.array(
         [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
     )
     # Written as identity plus change, so that no change is the identity to the last bit.
-    turned = np.eye(3) + np.linalg.inv(to_yiq) @ (turn - np.eye(3)) @ to_yiq
-    mixed = np.eye(3) + saturation * _SATURATION * (np.eye(3) - grey)
+    turned = np.eye(3) + _FROM_YIQ @ (turn - np.eye(3)) @ _TO_YIQ
+    mixed = np.eye(3) + saturation * _SATURATION * (np.eye(3) - _GREY)
     gain = 1.0 + contrast * _CONTRAST
     # Contrast turns about middle grey, 127.5.
     shift = np.full((3, 1), brightness * _BRIGHTNESS + 127.5 * (1.0 - gain))

@@ -18,7 +18,8 @@ def random_stream(seed: int, *, epoch: int, number: int) -> np.random.Generator:
     what was drawn before matters.
     Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
     """
-    return np.random.Generator(np.random.Philox(key=[seed & _WORD, (epoch << 40 | number) & _WORD]))
+    key = np.array([seed & _WORD, (epoch << 40 | number) & _WORD], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

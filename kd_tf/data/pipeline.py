@@ -70,7 +70,7 @@ def training_batches(
     _check(batch_size, max_boxes=max_boxes, worker_index=worker_index, num_workers=num_workers)
     select.per_class(len(class_names))
     shelf = Shelf.of(records)
-    order = Order(np.arange(len(shelf)) if rows is None else np.asarray(rows), seed)
+    order = Order(_rows(rows, num=len(shelf)), seed)
     fetcher = Fetcher(shelf, order, augment)
     label_maps = [one.label_map for one in shelf.sets]
     table = ClassTable(class_names, drop=drop, label_maps=label_maps)
@@ -104,6 +104,15 @@ def _check(batch_size: int, *, max_boxes: int, worker_index: int, num_workers: i
         raise UserError(f"worker_index must be in [0, {num_workers}), got {worker_index}.")
     if max_boxes < 1:
         raise UserError(f"max_boxes must be at least 1, got {max_boxes}.")
+
+
+def _rows(rows: np.ndarray | None, *, num: int) -> np.ndarray:
+    if rows is None:
+        return np.arange(num)
+    rows = np.asarray(rows)
+    if len(rows) and not 0 <= rows.min() <= rows.max() < num:
+        raise UserError(f"rows must be in [0, {num}), got {rows.min()} to {rows.max()}.")
+    return rows
 
 
 def _fetch(fetcher: Fetcher, position: tf.Tensor) -> Ingredients:

@@ -116,7 +116,7 @@ def test_read_flipped_bit_names_file_and_record(tmp_path):
     path.write_bytes(bytes(content))
     read = RecordSet.open(str(tmp_path))
     read.read(1)
-    with pytest.raises(RejectedError, match="damaged record: record 1 of .*train-00001-of-00002"):
+    with pytest.raises(RejectedError, match=r"damaged record: record 1 of .*train-00001-of-00002"):
         read.read(2)
 
 
