@@ -90,7 +90,7 @@ def scene_labels(*, seed: int, index: int, size: int = 160, split: str = "train"
     """The labels of `render_scene` without its pixels, several times faster.
 
     Boxes are tight around the pixels whose centre lies in the object's outline, inside the
-    image, as if nothing covered them; `areas` counts those pixels. At least half of every
+    image, as if nothing covered them; `areas` counts those pixels. At least 60 % of every
     object's pixels are to be seen.
     """
     _check(seed=seed, index=index, domain="clear", size=size, split=split)

@@ -91,12 +91,20 @@ def _material(draws: Draws, *, size: int) -> np.ndarray:
     name, dark, light = draws.pick(_MATERIALS)
     texture = crop_tile(draws, name, size=size) * draws.uniform(0.55, 0.95)
     texture += crop_tile(draws, "clouds", size=size) * draws.uniform(0.1, 0.4)
-    jitter = [draws.integer(41) - 20 for _ in range(3)]
-    low = np.array([c + j for c, j in zip(dark, jitter, strict=True)], np.float32)
-    span = np.array(light, np.float32) - np.array(dark, np.float32)
+    low, high = (_faded(colour) for colour in (dark, light))
+    low += np.array([draws.integer(25) - 12 for _ in range(3)], np.float32)
+    # Weaker than the tile's own contrast: ground is to be seen, not to compete with objects.
+    low += 0.2 * (high - low)
+    span = (high - low) * 0.75
     canvas = texture * span[:, None, None]
     canvas += low[:, None, None]
     return canvas
+
+
+def _faded(colour: tuple[int, int, int]) -> np.ndarray:
+    """A colour with its distance from grey reduced."""
+    planes = np.array(colour, np.float32)
+    return planes + 0.35 * (sum(colour) / 3 - planes)
 
 
 def _plane(draws: Draws, *, size: int) -> np.ndarray:

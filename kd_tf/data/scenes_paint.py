@@ -13,9 +13,9 @@ Colour = tuple[float, float, float]
 
 # Least sum of the three channels' differences between an object and what it lies on, between
 # the two colours of a texture that makes a class, and between those of another fill.
-_GROUND_CONTRAST = 110
+_GROUND_CONTRAST = 180
 _TEXTURE_CONTRAST = 190
-_FILL_CONTRAST = 70
+_FILL_CONTRAST = 60
 _COLOUR_TRIES = 16
 
 
@@ -48,7 +48,7 @@ def paint_clutter(canvas: np.ndarray, *, draws: Draws) -> None:
 
     None of them is a class, none has a box: a detector must learn to leave them.
     """
-    for _ in range(draws.integer(7)):
+    for _ in range(draws.integer(5)):
         kind = draws.integer(4)
         if kind < 2:
             _paint_line(canvas, draws=draws)
@@ -68,11 +68,11 @@ def _mix(draws: Draws, shape: Shape) -> np.ndarray:
         across, down = _wave(u * 0.75, sharp), _wave(v * 0.75, sharp)
         return across * (1.0 - 2.0 * down) + down
     kind = draws.integer(10)
-    if kind < 3:
+    if kind < 4:
         return np.zeros_like(u)
-    if kind < 6:
-        return np.clip(0.5 + 0.5 * u, 0.0, 1.0)
     if kind < 8:
+        return np.clip(0.5 + 0.5 * u, 0.0, 1.0)
+    if kind < 9:
         # At least three pixels to a stripe.
         count = draws.uniform(1.0, max(1.1, min(3.0, sharp / 3.0)))
         return _wave((u if draws.chance(0.5) else v) * count * 0.5, sharp / count)
@@ -102,7 +102,7 @@ def _paint_line(canvas: np.ndarray, *, draws: Draws) -> None:
     along = np.clip(x * (step[0] / length2) + y * (step[1] / length2), 0.0, 1.0)
     x, y = x - along * step[0], y - along * step[1]
     alpha = np.clip(width + 0.5 - np.sqrt(x * x + y * y), 0.0, 1.0)
-    _blend(canvas[window], _planes(_random_colour(draws)), alpha=alpha * draws.uniform(0.5, 1.0))
+    _blend(canvas[window], _planes(_dull_colour(draws)), alpha=alpha * draws.uniform(0.5, 1.0))
 
 
 def _paint_patch(canvas: np.ndarray, *, draws: Draws) -> None:
@@ -115,7 +115,7 @@ def _paint_patch(canvas: np.ndarray, *, draws: Draws) -> None:
     x, y = x - middle[0], y - middle[1]
     field = noise - 0.42 - (x * x + y * y) * (0.45 / (radius * radius))
     alpha = np.clip(field * 24.0, 0.0, 1.0)
-    _blend(canvas[window], _planes(_random_colour(draws)), alpha=alpha * draws.uniform(0.6, 1.0))
+    _blend(canvas[window], _planes(_dull_colour(draws)), alpha=alpha * draws.uniform(0.6, 1.0))
 
 
 def _paint_stain(canvas: np.ndarray, *, draws: Draws) -> None:
@@ -181,10 +181,17 @@ def _colour(draws: Draws, *, away_from: list[tuple[Colour, float]]) -> Colour:
 def _random_colour(draws: Draws) -> Colour:
     """A colour of any hue, often saturated, sometimes grey."""
     # The colour wheel without sines: each channel is a trapezoid of the hue.
-    hue, value = draws.uniform(0.0, 6.0), draws.uniform(50.0, 250.0)
-    saturation = 0.0 if draws.chance(0.15) else draws.uniform(0.35, 1.0)
+    hue, value = draws.uniform(0.0, 6.0), draws.uniform(60.0, 250.0)
+    saturation = 0.0 if draws.chance(0.12) else draws.uniform(0.5, 1.0)
     red, green, blue = (
         value * (1.0 - saturation * min(max(abs((hue + turn) % 6.0 - 3.0) - 1.0, 0.0), 1.0))
         for turn in (0.0, 2.0, 4.0)
     )
+    return red, green, blue
+
+
+def _dull_colour(draws: Draws) -> Colour:
+    """A greyish colour, as ground and clutter have."""
+    grey = draws.uniform(30.0, 220.0)
+    red, green, blue = (grey + draws.uniform(-25.0, 25.0) for _ in range(3))
     return red, green, blue

@@ -17,7 +17,7 @@ CLASS_NAMES = ("disc", "square", "triangle", "ring", "cross", "star", "target", 
 MIN_SIDE_PX = 7
 # Least part of an object's pixels that is inside the image, and that is to be seen there.
 MIN_INSIDE = 0.75
-MIN_VISIBLE = 0.5
+MIN_VISIBLE = 0.6
 _PLACE_TRIES = 6
 # Directions as multiples of 1/4096: a last bit of cos that differs between C libraries
 # cannot survive the rounding.
@@ -91,7 +91,7 @@ def place_objects(draws: Draws, *, size: int) -> list[Placed]:
             name=draws.pick(CLASS_NAMES),
             side_px=_side_px(draws, size=size),
         )
-        near = draws.pick(placed).box if placed and draws.chance(0.3) else None
+        near = draws.pick(placed).box if placed and draws.chance(0.2) else None
         found = _find_place(draws, shape, hidden=hidden, near=near)
         if found is not None:
             hidden[found.window] |= shape.cover[found.part]
@@ -150,8 +150,8 @@ def _side_px(draws: Draws, *, size: int) -> float:
     """The wanted longer side: nearly half of the objects small, some large."""
     kind = draws.uniform(0.0, 1.0)
     largest = min(54.0, 0.34 * size)
-    if kind < 0.44:
-        return draws.uniform(9.0, 15.0)
+    if kind < 0.42:
+        return draws.uniform(10.0, 15.0)
     if kind < 0.8:
         return draws.uniform(16.0, min(34.0, largest))
     return draws.uniform(min(34.0, largest), largest)

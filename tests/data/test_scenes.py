@@ -20,11 +20,11 @@ from kd_tf.specs import DATA_KINDS, parse
 # To see the present ones: `python tests/data/test_scenes.py` with PYTHONPATH=. ; a change of them
 # needs a new SCENES_VERSION and new measurements.
 FROZEN = {
-    "clear": "783964b93e1f93d1c8502eab2f38c073ca48f313c315c01ae6b67ca42c012e7f",
-    "night": "17c5b6e702b235aaedd64c76dba9658573e9893174ff4f153342c311e1adf0bf",
-    "fog": "d19a5754ad9d79b07378e2c27886d308112d7ac47738f6fb86fb0f3bf44f35fe",
+    "clear": "dae4c3ec446ebbbb50cf571f3282dd04724e26ddd098811dfdc7c7907eecf6d7",
+    "night": "97d0a8b1e1686f15c26a64e22a4759254280b1ebafe57c32d8eb2bc92b8c9dc8",
+    "fog": "59440b1f8be204b1d046f50eb02786a14655b53c6d3e863660bbfd786f6fa5d4",
 }
-FROZEN_LABELS = "d23f6424b34ee3381fdc3fbc314ee6b43de5e0d08e1db843a364903af4f450fe"
+FROZEN_LABELS = "af099b36e55c4fbdc8dd698f5c5cf8fe1d5eebaf7ad37be1730dd99f2428bc75"
 
 
 def open_source(text: str):
