@@ -1,0 +1,87 @@
+"""Detections on labelled images, each known to be right or wrong: what is fitted to."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from kd_tf.geometry.detections import Detections
+
+# Pseudo labels that match a box at this overlap count as right, as in AP50.
+MATCH_IOU = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """Fused detections of labelled images, each known to be right or wrong.
+
+    Attributes:
+        scores: [N] float64.
+        classes: [N] int32.
+        correct: [N] bool: matches an object of its class that no better detection matches.
+        num_objects: [C] int64, objects that could have been found.
+    """
+
+    scores: np.ndarray
+    classes: np.ndarray
+    correct: np.ndarray
+    num_objects: np.ndarray
+
+
+def match_to_labels(
+    images: Iterable[tuple[Detections, np.ndarray, np.ndarray, np.ndarray]],
+    *,
+    num_classes: int,
+) -> Scored:
+    """Finds out which detections are right.
+
+    Args:
+        images: For each image its detections, and what people marked: boxes [M, 4] xyxy,
+            classes [M], is_crowd [M] bool. Detections that lie half in a crowd count as
+            neither.
+        num_classes: C.
+    """
+    scores, classes, correct = [], [], []
+    num_objects = np.zeros(num_classes, np.int64)
+    for found, boxes, labels, is_crowd in images:
+        num_objects += np.bincount(labels[~is_crowd], minlength=num_classes)
+        right, counted = _match(found, boxes, labels, is_crowd)
+        scores.append(found.scores[counted])
+        classes.append(found.classes[counted])
+        correct.append(right[counted])
+    join = np.concatenate if scores else lambda _: np.zeros(0)
+    return Scored(
+        join(scores).astype(np.float64), join(classes).astype(np.int32),
+        join(correct).astype(bool), num_objects,
+    )  # fmt: skip
+
+
+def _match(
+    found: Detections, boxes: np.ndarray, labels: np.ndarray, is_crowd: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per detection whether it is right, and whether it counts. Best scores choose first."""
+    right = np.zeros(len(found), bool)
+    counted = np.ones(len(found), bool)
+    free = ~is_crowd
+    same = found.classes[:, None] == labels[None, :]
+    ious, inside = _overlaps(found.boxes, boxes)
+    ious = np.where(same, ious, 0.0)
+    for row in np.argsort(-found.scores, kind="stable"):
+        candidates = np.where(free, ious[row], 0.0)
+        best = int(candidates.argmax()) if len(candidates) else -1
+        if best >= 0 and candidates[best] >= MATCH_IOU:
+            right[row], free[best] = True, False
+        elif (is_crowd & same[row] & (inside[row] >= MATCH_IOU)).any():
+            counted[row] = False
+    return right, counted
+
+
+def _overlaps(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """IoU [N, M], and intersection over the area of the first."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    inter = np.prod(np.clip(high - low, 0.0, None), axis=2)
+    area = np.prod(first[:, 2:] - first[:, :2], axis=1)[:, None]
+    other = np.prod(second[:, 2:] - second[:, :2], axis=1)[None, :]
+    tiny = np.finfo(np.float32).tiny
+    return inter / np.maximum(area + other - inter, tiny), inter / np.maximum(area, tiny)

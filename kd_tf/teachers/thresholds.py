@@ -1,0 +1,106 @@
+"""Score thresholds per class: given, read from a file, or fitted; a person can edit them."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from kd_tf import files
+from kd_tf.errors import UserError
+
+FILE_NAME = "thresholds.json"
+_DEFAULT = "default"
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """Per class, from which score a detection is a label, and from which it is ignored.
+
+    Attributes:
+        class_names: The run's C classes.
+        score: [C] float64: a detection at or above is a pseudo label.
+        ignore: [C] float64, at most `score`: from here to `score` it is neither object nor
+            background.
+        reasons: [C] how each came about, for a person who looks at the file.
+    """
+
+    class_names: tuple[str, ...]
+    score: np.ndarray
+    ignore: np.ndarray
+    reasons: tuple[str, ...]
+
+
+def fixed(class_names: Sequence[str], *, score: float, ignore: float) -> Thresholds:
+    """One threshold for all classes."""
+    num = len(class_names)
+    return thresholds_of(class_names, np.full(num, score), np.full(num, ignore), ["given"] * num)
+
+
+def read(path: str, class_names: Sequence[str], *, ignore: float) -> Thresholds:
+    """Thresholds from JSON: {"cat": 0.4, "dog": {"score": 0.5, "ignore": 0.3}, "default": 0.5}.
+
+    Args:
+        path: Such a file, or the one that `write` wrote.
+        class_names: The run's classes.
+        ignore: Of classes for which the file gives none.
+
+    Raises:
+        UserError: Not such a file, an unknown class, or a class without a threshold.
+    """
+    content = files.read_json(path) if files.exists(path) else None
+    if not isinstance(content, dict):
+        raise UserError(
+            f"--score_threshold={path}: expected a number, auto, or a JSON file of thresholds by "
+            "class name."
+        )
+    unknown = sorted(set(content) - set(class_names) - {_DEFAULT})
+    missing = [n for n in class_names if n not in content and _DEFAULT not in content]
+    if unknown or missing:
+        raise UserError(
+            f"{path}: unknown classes: {unknown or 'none'}; classes without a threshold: "
+            f"{missing or 'none'}. The run's classes: {', '.join(class_names)}; "
+            f'"{_DEFAULT}" serves the rest.'
+        )
+    values = [_entry(path, content.get(name, content.get(_DEFAULT))) for name in class_names]
+    scores = np.array([score for score, _ in values])
+    ignores = np.array([min(ignore, s) if i is None else i for s, i in values])
+    return thresholds_of(class_names, scores, ignores, [f"from {path}"] * len(values))
+
+
+def write(thresholds: Thresholds, path: str) -> None:
+    """Writes a file that `read` reads, each class with its reason."""
+    rows = zip(
+        thresholds.class_names, thresholds.score, thresholds.ignore, thresholds.reasons, strict=True
+    )
+    files.write_json(
+        path,
+        {
+            name: {"score": round(float(s), 4), "ignore": round(float(i), 4), "why": why}
+            for name, s, i, why in rows
+        },
+    )
+
+
+def _entry(path: str, value: object) -> tuple[float, float | None]:
+    if isinstance(value, dict) and "score" in value:
+        return float(value["score"]), (float(value["ignore"]) if "ignore" in value else None)
+    if isinstance(value, int | float):
+        return float(value), None
+    raise UserError(f'{path}: {value!r} is no threshold; give 0.5 or {{"score": 0.5}}.')
+
+
+def thresholds_of(
+    class_names: Sequence[str], score: np.ndarray, ignore: np.ndarray, reasons: Sequence[str]
+) -> Thresholds:
+    """Checked thresholds; the ignore band of a class ends where its labels begin.
+
+    Raises:
+        UserError: One is outside [0, 1].
+    """
+    score, ignore = np.asarray(score, np.float64), np.asarray(ignore, np.float64)
+    ignore = np.minimum(ignore, score)
+    if not ((score >= 0) & (score <= 1) & (ignore >= 0)).all():
+        raise UserError(
+            f"Thresholds must lie in [0, 1]; got score {score.tolist()}, ignore {ignore.tolist()}."
+        )
+    return Thresholds(tuple(class_names), score, ignore, tuple(reasons))

@@ -1,0 +1,133 @@
+"""Thresholds: given, from a file, fitted; the expected values are worked out by hand."""
+
+import numpy as np
+import pytest
+
+from kd_tf.errors import UserError
+from kd_tf.geometry.detections import Detections
+from kd_tf.teachers import thresholds
+from kd_tf.teachers.fit_thresholds import fit_f1, fit_precision, fit_prior
+from kd_tf.teachers.scored import Scored, match_to_labels
+
+
+def _found(*rows) -> Detections:
+    array = np.array(rows, np.float32).reshape(-1, 6)
+    return Detections(array[:, :4], array[:, 4], array[:, 5].astype(np.int32))
+
+
+def _marked(*rows):
+    """Rows of (x1, y1, x2, y2, class, is_crowd)."""
+    array = np.array(rows, np.float32).reshape(-1, 6)
+    return array[:, :4], array[:, 4].astype(np.int32), array[:, 5].astype(bool)
+
+
+def _scored(*columns, num_objects) -> Scored:
+    """Columns of (score, class, correct)."""
+    array = np.array(columns, float).reshape(-1, 3)
+    return Scored(
+        array[:, 0], array[:, 1].astype(np.int32), array[:, 2].astype(bool), np.array(num_objects)
+    )
+
+
+def test_match_to_labels_best_score_takes_the_object():
+    found = _found(
+        (0, 0, 10, 10, 0.6, 0),  # the object is taken by the better one
+        (1, 0, 11, 10, 0.9, 0),
+        (0, 0, 10, 10, 0.8, 1),  # another class
+        (50, 50, 60, 60, 0.7, 1),  # in the crowd: counts as neither
+    )
+    scored = match_to_labels(
+        [(found, *_marked((0, 0, 10, 10, 0, 0), (40, 40, 90, 90, 1, 1)))], num_classes=2
+    )
+    assert scored.scores.tolist() == pytest.approx([0.6, 0.9, 0.8])
+    assert scored.correct.tolist() == [False, True, False]
+    assert scored.num_objects.tolist() == [1, 0]
+
+
+def test_match_to_labels_no_objects_or_no_images():
+    scored = match_to_labels([(_found((0, 0, 9, 9, 0.5, 0)), *_marked())], num_classes=1)
+    assert scored.correct.tolist() == [False]
+    assert match_to_labels([], num_classes=3).num_objects.tolist() == [0, 0, 0]
+
+
+def test_fit_f1_takes_the_best_cut_per_class():
+    # Class 0: 2 objects. At >= .7: 2 right of 2, F1 = 2*2/(2+2) = 1. Half-way to .3 is .5.
+    # Class 1: 4 objects. Cuts .9: 2*1/(1+4)=.4; .6: 2*1/(2+4)=.33; .5: 2*2/(3+4)=.57;
+    # .2: 2*2/(4+4)=.5. Best is .5, half-way to .2 is .35.
+    scored = _scored(
+        (0.9, 0, 1), (0.7, 0, 1), (0.3, 0, 0),
+        (0.9, 1, 1), (0.6, 1, 0), (0.5, 1, 1), (0.2, 1, 0),
+        num_objects=[2, 4],
+    )  # fmt: skip
+    fitted = fit_f1(scored, ("a", "b"), ignore_ratio=0.5, min_count=1)
+    np.testing.assert_allclose(fitted.score, [0.5, 0.35])
+    np.testing.assert_allclose(fitted.ignore, [0.25, 0.175])
+    assert fitted.reasons == ("best F1 1.000 on 2 objects", "best F1 0.571 on 4 objects")
+
+
+def test_fit_f1_rare_class_takes_the_one_for_all():
+    scored = _scored((0.9, 0, 1), (0.8, 0, 1), (0.4, 0, 0), (0.7, 1, 0), num_objects=[2, 1])
+    fitted = fit_f1(scored, ("a", "b"), ignore_ratio=0.5, min_count=2)
+    # All: cuts .9: 2/(1+3)=.5; .8: 4/(2+3)=.8; .7: 4/6=.67; .4: 4/7. Best .8, half-way to .7.
+    np.testing.assert_allclose(fitted.score, [0.6, 0.75])
+    assert "only 1 objects" in fitted.reasons[1]
+
+
+def test_fit_f1_nothing_found_gives_no_labels():
+    fitted = fit_f1(_scored(num_objects=[20]), ("a",), ignore_ratio=0.5)
+    assert fitted.score.tolist() == [1.0]
+
+
+def test_fit_precision_lowest_threshold_that_is_right_often_enough():
+    scored = _scored(
+        (0.9, 0, 1), (0.8, 0, 0), (0.7, 0, 1), (0.6, 0, 1), (0.2, 0, 0), num_objects=[9]
+    )
+    # Precisions: 1, 1/2, 2/3, 3/4, 3/5.
+    for wanted, expected in ((0.75, 0.4), (0.9, 0.85), (0.6, 0.2)):
+        fitted = fit_precision(scored, ("a",), precision=wanted, ignore_ratio=0.5, min_count=1)
+        np.testing.assert_allclose(fitted.score, [expected])
+
+
+def test_fit_prior_meets_the_number_of_boxes():
+    images = [_found(*[(0, 0, 9, 9, 0.1 * i, 0) for i in range(1, 10)])] * 4
+    fitted = fit_prior(images, ("a", "b"), boxes_per_image=3, ignore_ratio=0.5)
+    np.testing.assert_allclose(fitted.score, [0.7, 0.7], atol=1e-6)
+    assert "3.00 boxes per image" in fitted.reasons[0]
+    with pytest.raises(UserError, match="prior above 0"):
+        fit_prior(images, ("a",), boxes_per_image=0, ignore_ratio=0.5)
+
+
+def test_fit_prior_without_detections_gives_no_labels():
+    fitted = fit_prior([_found()], ("a",), boxes_per_image=2, ignore_ratio=0.5)
+    assert fitted.score.tolist() == [1.0]
+
+
+def test_thresholds_written_file_is_read_back_and_can_be_edited(tmp_path):
+    path = str(tmp_path / "thresholds.json")
+    thresholds.write(thresholds.fixed(("cat", "dog"), score=0.5, ignore=0.25), path)
+    again = thresholds.read(path, ("dog", "cat"), ignore=0.1)
+    np.testing.assert_allclose(again.score, [0.5, 0.5])
+    np.testing.assert_allclose(again.ignore, [0.25, 0.25])
+    (tmp_path / "thresholds.json").write_text(
+        '{"cat": 0.2, "default": {"score": 0.7, "ignore": 0.6}}'
+    )
+    edited = thresholds.read(path, ("dog", "cat"), ignore=0.3)
+    np.testing.assert_allclose(edited.score, [0.7, 0.2])
+    # The ignore band never reaches above the threshold.
+    np.testing.assert_allclose(edited.ignore, [0.6, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param('{"cow": 0.5, "default": 0.5}', "unknown classes: .'cow'", id="unknown"),
+        pytest.param('{"cat": 0.5}', "without a threshold: .'dog'", id="missing"),
+        pytest.param('{"default": "high"}', "is no threshold", id="no_number"),
+        pytest.param('{"default": 1.5}', r"in \[0, 1\]", id="out_of_range"),
+        pytest.param("[0.5]", "expected a number", id="list"),
+    ],
+)
+def test_thresholds_wrong_files_are_refused(tmp_path, text, message):
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        thresholds.read(str(tmp_path / "t.json"), ("cat", "dog"), ignore=0.1)
