@@ -165,7 +165,9 @@ class Config:
     learning_rate: float = _train(0.001, "Peak learning rate.", above=0.0, per_stage=True)
     optimizer: str = _train("adamw", "Update rule.", choices=("adamw", "sgd"), per_stage=True)
     weight_decay: float = _train(0.0005, "Decoupled weight decay.", low=0.0, per_stage=True)
-    warmup_steps: int = _train(100, "Steps of linear warm-up.", low=0, per_stage=True)
+    warmup_fraction: float = _train(
+        0.1, "Share of the steps with linear warm-up.", low=0.0, high=0.9, per_stage=True
+    )
     clip_norm: float = _train(10.0, "Global gradient norm is clipped here; 0: never.", low=0.0)
     ema_decay: float = _train(
         0.998, "Of the averaged weights that are validated and kept; 0: off.", low=0.0, high=1.0

@@ -9,13 +9,13 @@ from kd_tf.data import label_map
 from kd_tf.data.images import check_image
 from kd_tf.data.items import Item, Reject, Source
 from kd_tf.data.records import Record, human_objects, to_example
+from kd_tf.data.rejects import DUPLICATE, count_rejects
 from kd_tf.data.shards import RecordSet, shard_name, shard_rows, write_shard
 from kd_tf.errors import RejectedError
 from kd_tf.manifests import Counts
 
 # Images decoded at once; what is in memory at most, whatever the size of the data set.
 _WINDOW = 64
-_DUPLICATE = "duplicate image"
 
 
 def write_labeled(
@@ -44,9 +44,7 @@ def write_labeled(
     label_map.write(files.join(folder, label_map.FILE_NAME), source.class_names)
     met = dict(known or {})
     counts = Counts()
-    for reject in source.rejects:
-        _count(counts, reject)
-        counts.seen += reject.whole_image
+    count_rejects(counts, source.rejects)
     with progress.bar(total=len(source.items), unit="images", description=prefix) as bar:
         for shard in range(num_shards):
             rows = shard_rows(len(source.items), num_shards, shard=shard)
@@ -54,25 +52,16 @@ def write_labeled(
             if not files.exists(path):
                 _write_shard(source, rows, path=path, met=met, place=(shard, num_shards))
             else:
-                met.update(_digests(path))
+                met.update(RecordSet.open(path).digests)
             counts.add(Counts.from_json(files.read_json(_counts_path(path))))
             bar.update(len(rows))
     return counts
 
 
-def read_digests(pattern: str) -> dict[str, str]:
-    """sha256 of the original file -> identity, of every image in record shards."""
-    return dict(pair for path in files.find(pattern) for pair in _digests(path).items())
-
-
-def _digests(path: str) -> dict[str, str]:
-    return files.read_json(_digests_path(path))
-
-
 def _write_shard(
     source: Source, rows: range, *, path: str, met: dict[str, str], place: tuple[int, int]
 ) -> None:
-    counts, digests = Counts(), {}
+    counts = Counts()
     folder, name = os.path.split(path)
 
     def records() -> Iterator[bytes]:
@@ -83,16 +72,14 @@ def _write_shard(
                 continue
             record, rejects = result
             if record.sha256 in met:
-                counts.skip(_DUPLICATE, record.source_id, detail=f"same as {met[record.sha256]}")
+                counts.skip(DUPLICATE, record.source_id, detail=f"same as {met[record.sha256]}")
                 continue
-            met[record.sha256] = digests[record.sha256] = record.source_id
+            met[record.sha256] = record.source_id
             counts.written += 1
-            for reject in rejects:
-                _count(counts, reject)
+            count_rejects(counts, rejects)
             yield to_example(record)
-        # Beside the shard before it appears, so a shard that is there has them.
+        # Beside the shard before it appears, so a shard that is there has its counts.
         files.write_json(_counts_path(path), counts.to_json())
-        files.write_json(_digests_path(path), digests)
 
     prefix = name.split("-")[0]
     write_shard(folder, prefix, shard=place[0], num_shards=place[1], records=records())
@@ -133,16 +120,8 @@ def _prepare(source: Source, item: Item) -> tuple[Record, list[Reject]] | Reject
     return record, rejects
 
 
-def _count(counts: Counts, reject: Reject) -> None:
-    counts.skip(reject.reason, reject.what, detail=reject.detail, whole_image=reject.whole_image)
-
-
 def _counts_path(shard: str) -> str:
     return f"{shard}.counts"
-
-
-def _digests_path(shard: str) -> str:
-    return f"{shard}.sha256"
 
 
 def open_labeled(folder: str, prefix: str) -> RecordSet:

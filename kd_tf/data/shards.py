@@ -55,19 +55,20 @@ def write_shard(
         The number of records written.
     """
     path = files.join(folder, shard_name(prefix, shard=shard, num_shards=num_shards))
-    lengths, source_ids = [], []
+    lengths, names = [], []
     with files.writing(path) as file:
         for record in records:
             header = struct.pack("<Q", len(record))
             file.write(header + _masked_crc(header) + record + _masked_crc(record))
             lengths.append(len(record))
-            source_ids.append(_source_id(record))
+            names.append(_names(record))
         # The index first: a shard that is there has its index, whenever the process dies.
         index = {
             "version": 1,
             "file_bytes": sum(lengths) + _FRAME_BYTES * len(lengths),
             "lengths": lengths,
-            "source_ids": source_ids,
+            "source_ids": [source_id for source_id, _ in names],
+            "sha256": [digest for _, digest in names],
         }
         files.write_text(path + INDEX_SUFFIX, json.dumps(index) + "\n")
     return len(lengths)
@@ -79,12 +80,15 @@ def _masked_crc(data: bytes) -> bytes:
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def _source_id(record: bytes) -> str:
+def _names(record: bytes) -> tuple[str, str]:
+    """Identity of a record's image and the sha256 of its file; "" where it does not say."""
     features = tf.train.Example.FromString(record).features.feature
-    for key in ("image/source_id", "image/filename"):
-        if key in features and features[key].bytes_list.value:
-            return features[key].bytes_list.value[0].decode("utf-8", "replace")
-    return ""
+
+    def text(key: str) -> str:
+        values = features[key].bytes_list.value if key in features else ()
+        return values[0].decode("utf-8", "replace") if values else ""
+
+    return text("image/source_id") or text("image/filename"), text("image/key/sha256")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,13 +141,23 @@ class RecordSet:
         """Names in the order of the labels; empty where there is no label map."""
         return tuple(self.label_map.values())
 
-    @functools.cached_property
+    @property
     def source_ids(self) -> tuple[str, ...]:
         """Identity of every image; foreign shards are read once for it."""
+        return tuple(source_id for source_id, _ in self._all_names)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """sha256 of every image's original file -> identity, where records say it."""
+        return {digest: source_id for source_id, digest in self._all_names if digest}
+
+    @functools.cached_property
+    def _all_names(self) -> list[tuple[str, str]]:
         indexes = [_read_index(path) for path in self.paths]
         if all(indexes):
-            return tuple(name for index in indexes for name in index["source_ids"])
-        return tuple(_source_id(self.read(number)) for number in range(len(self)))
+            pairs = (zip(one["source_ids"], one["sha256"], strict=True) for one in indexes)
+            return [pair for part in pairs for pair in part]
+        return [_names(self.read(number)) for number in range(len(self))]
 
     def read(self, number: int) -> bytes:
         """Record `number` in [0, len).

@@ -93,11 +93,6 @@ def ensure(
     return True
 
 
-def input_hash(folder: str) -> str:
-    """Content hash of a finished stage, as an input of another."""
-    return manifests.identity_hash(folder)
-
-
 def _stage_flag(name: str) -> str:
     """The value of --stage that replays it: parts without a flag belong to `all`."""
     return name if name in config.STAGES else "all"

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kd_tf import config, files
+from kd_tf import config, files, manifests
 from kd_tf.errors import UserError
 
 _SCENES = {"labeled": ("scenes:train",), "eval_data": "scenes:eval"}
@@ -23,6 +23,26 @@ class Run:
     def folder(self, *parts: str) -> str:
         """A folder or file of the workdir."""
         return files.join(self.settings.workdir, *parts)
+
+    def need(self, stage: str) -> str:
+        """The folder of a stage that must have finished.
+
+        Raises:
+            UserError: It has not.
+        """
+        folder = self.folder(stage)
+        if not manifests.is_complete(folder) and not self.settings.dry_run:
+            raise UserError(
+                f"--stage={self.settings.stage} builds on stage {stage}, which has not finished "
+                f"in {self.settings.workdir}. Run --stage={stage} first, or --stage=all."
+            )
+        return folder
+
+    def input_hash(self, folder: str) -> str:
+        """Content hash of a finished stage, as an input of another; a dry run needs none."""
+        if self.settings.dry_run and not manifests.is_complete(folder):
+            return "not there yet"
+        return manifests.identity_hash(folder)
 
 
 def start(settings: config.Config) -> Run:

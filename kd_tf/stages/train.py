@@ -1,25 +1,24 @@
 """The four stages that train: teacher, pretrain, finetune, baseline."""
 
 import dataclasses
-import functools
 
 import numpy as np
-from absl import logging
+import tensorflow as tf
 
 from kd_tf import config, files, manifests
-from kd_tf.data.augment import AugmentSettings
+from kd_tf.data.augment_plan import AugmentSettings
 from kd_tf.data.pipeline import training_batches
 from kd_tf.data.select import SelectSettings
 from kd_tf.data.shards import RecordSet
 from kd_tf.detectors import zoo
 from kd_tf.detectors.network import Network, count_parameters
 from kd_tf.detectors.saving import load_network, save_network
-from kd_tf.errors import UserError
-from kd_tf.stages import job, labels, score
+from kd_tf.stages import job, labels, pseudo, score
 from kd_tf.stages.run import Run, need_labels
+from kd_tf.teachers.label_job import PREFIX
 from kd_tf.training import loop
 from kd_tf.training.settings import TrainSettings
-from kd_tf.training.strategy import build_strategy, is_chief
+from kd_tf.training.strategy import build_strategy
 
 MODEL = "model.keras"
 _POLICY = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -27,22 +26,26 @@ _POLICY = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """What one training stage learns from.
+    """What one training stage learns, and from what.
 
     Attributes:
         stage: Its name.
         network: Name of the network.
+        steps: Updates.
+        class_names: The run's classes.
         records: Where the labels are.
         rows: Which of the records; None means all.
-        steps: Updates.
+        select: Which of their detections are learned.
         first_weights: File of a network to go on from, or None.
     """
 
     stage: str
     network: str
-    records: RecordSet
-    rows: np.ndarray | None
     steps: int
+    class_names: tuple[str, ...]
+    records: RecordSet
+    rows: np.ndarray | None = None
+    select: SelectSettings = dataclasses.field(default_factory=SelectSettings)
     first_weights: str | None = None
 
 
@@ -50,8 +53,172 @@ def teacher(run: Run) -> bool:
     """Trains a big detector on people's labels."""
     need_labels(run, "teacher")
     settings, data = run.settings, labels.ensure_labeled(run)
-    rows = functools.partial(data.take, settings.teacher_label_fraction)
-    lesson = functools.partial(
-        Lesson, "teacher", settings.teacher_model, steps=settings.teacher_steps
+
+    def work() -> job.Result:
+        rows = data.rows(seed=settings.seed, fraction=settings.teacher_label_fraction)
+        lesson = Lesson(
+            "teacher", settings.teacher_model, settings.teacher_steps, data.class_names,
+            data.train, rows,
+        )  # fmt: skip
+        return _train(run, lesson, validation=data)
+
+    return _ensure(run, "teacher", {"labeled": run.input_hash(data.folder)}, work)
+
+
+def pretrain(run: Run) -> bool:
+    """Trains the student on pseudo labels (the first of the paper's two steps)."""
+    settings, source = run.settings, run.need("pseudo")
+    data = labels.ensure_labeled(run) if settings.labeled else None
+
+    def work() -> job.Result:
+        records = RecordSet.open(files.join(source, f"{PREFIX}-*.tfrecord"))
+        lesson = Lesson(
+            "pretrain", settings.student, settings.pretrain_steps, records.class_names,
+            records, select=pseudo.selection(settings),
+        )  # fmt: skip
+        return _train(run, lesson, validation=data)
+
+    inputs = {"pseudo": run.input_hash(source)}
+    return _ensure(run, "pretrain", inputs | _labeled_input(run, data), work)
+
+
+def finetune(run: Run) -> bool:
+    """Goes on with people's labels (the second step)."""
+    need_labels(run, "finetune")
+    settings, data = run.settings, labels.ensure_labeled(run)
+    first = run.need("pretrain")
+
+    def work() -> job.Result:
+        lesson = Lesson(
+            "finetune", settings.student, settings.finetune_steps, data.class_names,
+            data.train, _few(data, settings), first_weights=files.join(first, MODEL),
+        )  # fmt: skip
+        return _train(run, lesson, validation=data)
+
+    inputs = {"pretrain": run.input_hash(first)}
+    return _ensure(run, "finetune", inputs | _labeled_input(run, data), work)
+
+
+def baseline(run: Run) -> bool:
+    """Trains the student on the same labels alone, for as many steps as both stages have."""
+    need_labels(run, "baseline")
+    settings, data = run.settings, labels.ensure_labeled(run)
+
+    def work() -> job.Result:
+        steps = settings.pretrain_steps + settings.finetune_steps
+        lesson = Lesson(
+            "baseline", settings.student, steps, data.class_names, data.train, _few(data, settings)
+        )
+        return _train(run, lesson, validation=data)
+
+    return _ensure(run, "baseline", _labeled_input(run, data), work)
+
+
+def _few(data: labels.LabeledData, settings: config.Config) -> np.ndarray:
+    """The part of the labels that finetune and baseline may use."""
+    return data.rows(
+        seed=settings.seed,
+        fraction=settings.label_fraction,
+        number=settings.num_labels,
+        ids=settings.label_ids,
     )
-    return _ensure(run, lesson, records=data, rows=rows)
+
+
+def _labeled_input(run: Run, data: labels.LabeledData | None) -> dict[str, str]:
+    return {"labeled": run.input_hash(data.folder)} if data else {}
+
+
+def _ensure(run: Run, name: str, inputs: dict[str, str], work) -> bool:
+    stage = job.Stage(name, run.folder(name), inputs=inputs)
+    return job.ensure(stage, run.settings, work=work, redo=run.redo)
+
+
+def _train(run: Run, lesson: Lesson, *, validation: labels.LabeledData | None) -> job.Result:
+    settings, folder = run.settings, run.folder(lesson.stage)
+    validate = score.validator(validation) if validation else None
+    result = loop.train(
+        build=lambda: _build(settings, lesson),
+        batches=lambda *place: _batches(settings, lesson, *place),
+        settings=train_settings(settings, lesson.stage, steps=lesson.steps),
+        folder=folder,
+        validate=validate,
+        strategy=build_strategy(settings.strategy, tpu=settings.tpu),
+    )
+    meta = {
+        "stage": lesson.stage,
+        "step": result.best.step if result.best else result.step,
+        "val_ap": result.best.ap if result.best else None,
+        "num_images": len(lesson.records) if lesson.rows is None else len(lesson.rows),
+        "commit": job.commit(),
+    }
+    save_network(result.network, files.join(folder, MODEL), meta=meta)
+    info = {**meta, "parameters": count_parameters(result.network)}
+    return job.Result(
+        (MODEL,), manifests.Counts(), info | {"train_images_per_s": result.images_per_s}
+    )
+
+
+def _build(settings: config.Config, lesson: Lesson) -> Network:
+    weights = settings.of(lesson.stage, "backbone_weights")
+    network = zoo.build(
+        lesson.network,
+        class_names=lesson.class_names,
+        image_size=settings.size(),
+        precision=_POLICY[settings.precision],
+        seed=settings.seed,
+        backbone_weights=None if lesson.first_weights else weights or None,
+        allow_missing=config.names_list(settings.allow_missing),
+    )
+    if lesson.first_weights:
+        first = load_network(lesson.first_weights)
+        network.model.set_weights(first.model.get_weights())
+    return network
+
+
+def _batches(
+    settings: config.Config, lesson: Lesson, start_step: int, worker_index: int, num_workers: int
+) -> tf.data.Dataset:
+    of = lambda name: settings.of(lesson.stage, name)  # noqa: E731
+    low, high = (float(part) for part in of("scale_jitter").split(","))
+    return training_batches(
+        lesson.records,
+        class_names=lesson.class_names,
+        image_size=settings.size(),
+        batch_size=of("batch_size"),
+        seed=settings.seed,
+        start_step=start_step,
+        augment=AugmentSettings(
+            flip=of("flip"),
+            scale_jitter=(low, high),
+            color=of("color_jitter"),
+            mosaic=of("mosaic"),
+            mixup=of("mixup"),
+        ),
+        select=lesson.select,
+        max_boxes=settings.max_boxes,
+        rows=lesson.rows,
+        worker_index=worker_index,
+        num_workers=num_workers,
+    )
+
+
+def train_settings(settings: config.Config, stage: str, *, steps: int) -> TrainSettings:
+    """The training loop's settings of a stage."""
+    of = lambda name: settings.of(stage, name)  # noqa: E731
+    return TrainSettings(
+        steps=steps,
+        batch_size=of("batch_size"),
+        learning_rate=of("learning_rate"),
+        warmup_steps=round(steps * of("warmup_fraction")),
+        optimizer=of("optimizer"),
+        weight_decay=of("weight_decay"),
+        clip_norm=settings.clip_norm,
+        ema_decay=settings.ema_decay,
+        accumulate=of("accumulate"),
+        precision=settings.precision,
+        jit_compile=settings.jit_compile,
+        steps_per_call=settings.steps_per_call,
+        eval_every=of("eval_every"),
+        checkpoint_every=settings.checkpoint_every,
+        seed=settings.seed,
+    )

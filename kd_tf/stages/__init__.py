@@ -1,0 +1,80 @@
+"""What each stage does, in one short function each; `run` picks it."""
+
+from collections.abc import Callable
+
+from absl import logging
+
+from kd_tf import config
+from kd_tf.stages.run import Run, start
+
+
+def run(settings: config.Config) -> None:
+    """Does what the settings ask for.
+
+    Raises:
+        UserError: Something the user gave does not work.
+    """
+    one = start(settings)
+    logging.info("workdir: %s", settings.workdir)
+    _STAGES[settings.stage](one)
+
+
+def _all(one: Run) -> None:
+    settings = one.settings
+    chain = [_pseudo, _pretrain]
+    if settings.labeled:
+        chain += [_finetune, _baseline]
+    else:
+        logging.info("No --labeled: the student learns from pseudo labels alone.")
+    for stage in [*chain, _evaluate]:
+        stage(one)
+
+
+def _teacher(one: Run) -> None:
+    from kd_tf.stages import train
+
+    train.teacher(one)
+
+
+def _pseudo(one: Run) -> None:
+    from kd_tf.stages import pseudo, train
+
+    if not one.settings.teacher:
+        logging.info("No --teacher: stage teacher trains one first.")
+        train.teacher(one)
+    pseudo.pseudo(one)
+
+
+def _pretrain(one: Run) -> None:
+    from kd_tf.stages import train
+
+    train.pretrain(one)
+
+
+def _finetune(one: Run) -> None:
+    from kd_tf.stages import train
+
+    train.finetune(one)
+
+
+def _baseline(one: Run) -> None:
+    from kd_tf.stages import train
+
+    train.baseline(one)
+
+
+def _evaluate(one: Run) -> None:
+    from kd_tf.stages import score
+
+    score.evaluate(one)
+
+
+_STAGES: dict[str, Callable[[Run], None]] = {
+    "all": _all,
+    "teacher": _teacher,
+    "pseudo": _pseudo,
+    "pretrain": _pretrain,
+    "finetune": _finetune,
+    "baseline": _baseline,
+    "evaluate": _evaluate,
+}

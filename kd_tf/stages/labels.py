@@ -1,0 +1,197 @@
+"""People's labels: opened, split and written to records once for all stages of a run."""
+
+import dataclasses
+import functools
+import io
+
+import numpy as np
+from absl import logging
+
+from kd_tf import config, files
+from kd_tf.data import labeled, leakage, splits, views
+from kd_tf.data.items import Source
+from kd_tf.data.rejects import check_fraction
+from kd_tf.data.shards import RecordSet
+from kd_tf.data.sources import open_source
+from kd_tf.errors import UserError
+from kd_tf.manifests import Counts
+from kd_tf.specs import DATA_KINDS, parse
+from kd_tf.stages import job
+from kd_tf.stages.run import Run
+
+TRAIN, VAL = "train", "val"
+_IMAGES_PER_SHARD = 1000
+_TABLE = "train_classes.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class LabeledData:
+    """The labelled records of a workdir.
+
+    Attributes:
+        folder: Where they lie.
+        class_names: The run's classes.
+        listing: What they were written from.
+    """
+
+    folder: str
+    class_names: tuple[str, ...]
+    listing: Source
+
+    @functools.cached_property
+    def train(self) -> RecordSet:
+        """The records to train on."""
+        return labeled.open_labeled(self.folder, TRAIN)
+
+    def rows(
+        self, *, seed: int, fraction: float = 1.0, number: int = 0, ids: str = ""
+    ) -> np.ndarray:
+        """Numbers of the training records of a part of the labels; parts are nested by seed.
+
+        Args:
+            seed: Of the choice.
+            fraction: Share of the training images, in (0, 1].
+            number: Images instead of a share; 0 takes the share.
+            ids: File of original ids instead of both.
+        """
+        if ids:
+            listed = splits.read_ids(ids, self.listing)
+            return self._numbers([self.listing.key(self.listing.items[row]) for row in listed], ids)
+        table = self._table()
+        if number:
+            return splits.take_number(table, number=number, seed=seed)
+        return splits.take_fraction(table, fraction=fraction, seed=seed)
+
+    def training_source(self) -> Source:
+        """The images to train on as a source, for teachers that label them again."""
+        return self._source(TRAIN)
+
+    def validation(self) -> Source:
+        """The images that choose checkpoints and thresholds."""
+        return self._source(VAL)
+
+    def _source(self, part: str) -> Source:
+        path = files.join(self.folder, f"{part}-*.tfrecord")
+        return open_source(parse(f"records:{path}?name={part}", DATA_KINDS))
+
+    def _numbers(self, keys: list[str], where: str) -> np.ndarray:
+        number_of = {key: number for number, key in enumerate(self.train.source_ids)}
+        missing = [key for key in keys if key not in number_of]
+        if missing:
+            raise UserError(
+                f"{where} lists {len(missing)} images that are not trained on (kept for "
+                f"validation, copies, or unusable), for example {missing[0]}. Give --val_data, "
+                "or leave them out."
+            )
+        return np.sort(np.array([number_of[key] for key in keys], np.int64))
+
+    def _table(self) -> splits.ClassTable:
+        content = files.read_bytes(files.join(self.folder, _TABLE))
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            starts, classes = arrays["starts"], arrays["classes"]
+        usable = np.ones(len(starts) - 1, bool)
+        return splits.ClassTable(starts, classes, usable, len(self.class_names))
+
+
+def ensure_labeled(run: Run) -> LabeledData:
+    """The labelled records of the run, written now if they are not there."""
+    settings, folder = run.settings, run.folder("labeled")
+    sources = [open_source(parse(text, DATA_KINDS)) for text in settings.labeled]
+    names = class_list(settings, sources)
+    drop = config.names_list(settings.drop_classes)
+    listing = views.combine([views.relabel(one, names, drop=drop) for one in sources])
+    inputs, val = {"listing": listing.fingerprint}, None
+    if settings.val_data:
+        val = views.relabel(open_source(parse(settings.val_data, DATA_KINDS)), names, drop=drop)
+        inputs["val_data"] = val.fingerprint
+    job.ensure(
+        job.Stage("labeled", folder, inputs=inputs),
+        settings,
+        work=functools.partial(_write, folder, listing=listing, val=val, settings=settings),
+        redo=run.redo,
+    )
+    return LabeledData(folder, names, listing)
+
+
+def class_list(settings: config.Config, sources: list[Source]) -> tuple[str, ...]:
+    """The run's classes: --classes (a comma list or a file), else those of the data."""
+    drop = config.names_list(settings.drop_classes)
+    if not settings.classes:
+        found = views.union_of_classes(sources)
+        unknown = [name for name in drop if name not in found]
+        if unknown:
+            raise UserError(
+                f"--drop_classes: the data has no {', '.join(unknown)}; it has {', '.join(found)}."
+            )
+        return tuple(name for name in found if name not in drop)
+    if files.exists(settings.classes):
+        lines = files.read_text(settings.classes).splitlines()
+        names = tuple(line.strip() for line in lines if line.strip())
+    else:
+        names = config.names_list(settings.classes)
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"--classes={settings.classes} lists no class, or one of them twice.")
+    return names
+
+
+def _write(
+    folder: str, *, listing: Source, val: Source | None, settings: config.Config
+) -> job.Result:
+    table = splits.class_table(listing)
+    train_rows = np.arange(len(listing.items))
+    if val is None:
+        train_rows, val_rows = splits.split_validation(
+            table, fraction=settings.val_fraction, seed=settings.seed
+        )
+        val = dataclasses.replace(views.subset(listing, val_rows), rejects=())
+        # What cannot be used is met, and counted, with the training images.
+        train_rows = np.setdiff1d(np.arange(len(listing.items)), val_rows)
+        splits.write_ids(files.join(folder, "val_ids.txt"), listing, rows=val_rows)
+    counts = Counts()
+    known: dict[str, str] = {}
+    for part, source in ((VAL, val), (TRAIN, views.subset(listing, train_rows))):
+        counts.add(_write_part(folder, part, source, known=known))
+        if part == VAL and settings.val_data:
+            _refuse_leakage(folder, source, listing, settings=settings)
+        elif part == VAL:
+            known = labeled.open_labeled(folder, VAL).digests
+    check_fraction(
+        counts, max_bad_fraction=settings.max_bad_fraction, where=" ".join(settings.labeled)
+    )
+    _write_table(folder, table, listing)
+    outputs = [n for n in files.list_folder(folder) if n.endswith((".tfrecord", ".npz"))]
+    return job.Result(tuple(outputs), counts, {"class_names": list(listing.class_names)})
+
+
+def _write_part(folder: str, part: str, source: Source, *, known: dict[str, str]) -> Counts:
+    num_shards = max(1, -(-len(source.items) // _IMAGES_PER_SHARD))
+    counts = labeled.write_labeled(
+        source, folder=folder, prefix=part, num_shards=num_shards, known=known
+    )
+    if not counts.written:
+        raise UserError(f"{source.name}: no usable image for {part}: {dict(counts.skipped)}.")
+    logging.info(
+        "%s: %d images written, %d left out.", part, counts.written, counts.skipped.total()
+    )
+    return counts
+
+
+def _refuse_leakage(folder: str, val: Source, listing: Source, *, settings: config.Config) -> None:
+    leakage.refuse_leakage(
+        labeled.open_labeled(folder, VAL).digests,
+        leakage.read_digests(listing),
+        held_out_name=f"--val_data={settings.val_data}",
+        used_name=" ".join(f"--labeled={text}" for text in settings.labeled),
+        allow=val.name in config.names_list(settings.allow_leakage),
+    )
+
+
+def _write_table(folder: str, table: splits.ClassTable, listing: Source) -> None:
+    """Keeps the classes of every training record, so that choosing a part reads no image."""
+    row_of = {listing.key(item): row for row, item in enumerate(listing.items)}
+    keys = labeled.open_labeled(folder, TRAIN).source_ids
+    classes = [table.of(row_of[key]) for key in keys]
+    starts = np.cumsum([0, *(len(one) for one in classes)])
+    content = io.BytesIO()
+    np.savez(content, starts=starts, classes=np.concatenate(classes).astype(np.int32))
+    files.write_bytes(files.join(folder, _TABLE), content.getvalue())
