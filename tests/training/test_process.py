@@ -40,7 +40,7 @@ def _arguments(folder, name, **changes) -> Arguments:
 
 def _finish(arguments, **kwargs):
     running = process.start(arguments, **kwargs)
-    assert running.wait(120) == 0, process.log_of(arguments)
+    assert running.wait(200) == 0, process.log_of(arguments)
 
 
 def _tf_configs() -> list[dict]:
@@ -68,33 +68,33 @@ def _assert_equal(one, other, *, atol):
 
 
 @pytest.fixture(scope="module")
-def one_replica(tmp_path_factory) -> Arguments:
-    arguments = _arguments(tmp_path_factory.mktemp("one"), "one", settings=EQUAL, frozen=True)
-    _finish(arguments)
-    return arguments
+def references(tmp_path_factory) -> dict[str, Arguments]:
+    """One replica, not interrupted: the two runs that the others are compared with."""
+    folder = tmp_path_factory.mktemp("references")
+    runs = {
+        "equal": _arguments(folder, "equal", settings=EQUAL, frozen=True),
+        "long": _arguments(folder, "long", settings=LONG),
+    }
+    running = {name: process.start(arguments) for name, arguments in runs.items()}
+    for name, arguments in runs.items():
+        assert running[name].wait(200) == 0, process.log_of(arguments)
+    return runs
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> Arguments:
-    arguments = _arguments(tmp_path_factory.mktemp("whole"), "whole", settings=LONG)
-    _finish(arguments)
-    return arguments
-
-
-def test_two_replicas_give_the_weights_of_one(tmp_path, one_replica):
+def test_two_replicas_give_the_weights_of_one(tmp_path, references):
     """With clipping, accumulation, decay and EMA; BatchNorm frozen."""
     two = _arguments(tmp_path, "two", settings=EQUAL, frozen=True, strategy="mirrored", replicas=2)
     _finish(two)
     assert "finished with 2 replicas" in process.log_of(two)
-    _assert_equal(two, one_replica, atol=1e-5)
+    _assert_equal(two, references["equal"], atol=1e-5)
 
 
-def test_resume_after_five_interruptions_is_bit_identical(tmp_path, uninterrupted):
+def test_resume_after_five_interruptions_is_bit_identical(tmp_path, references):
     broken = _arguments(tmp_path, "broken", settings=LONG, breaks=BREAKS)
     _finish(broken)
     assert process.log_of(broken).count("interrupted: True") == len(BREAKS)
-    _assert_equal(broken, uninterrupted, atol=0)
-    _assert_same_records(broken, uninterrupted)
+    _assert_equal(broken, references["long"], atol=0)
+    _assert_same_records(broken, references["long"])
 
 
 def _assert_same_records(one, other):
@@ -104,7 +104,7 @@ def _assert_same_records(one, other):
     )
     assert first == second
     assert [row["step"] for row in first if "loss" in row] == list(range(1, LONG["steps"] + 1))
-    pointers = [json.load(open(f"{a.folder}/checkpoint.json")) for a in (one, other)]
+    pointers = [json.loads(_text(f"{a.folder}/checkpoint.json")) for a in (one, other)]
     assert pointers[0] == pointers[1]
     assert [e["step"] for e in pointers[0]["evaluations"]] == [8, 16, 24]
 
@@ -114,7 +114,7 @@ def _untimed(row):
 
 
 @pytest.mark.slow
-def test_sigkill_at_any_moment_is_bit_identical(tmp_path, uninterrupted):
+def test_sigkill_at_any_moment_is_bit_identical(tmp_path, references):
     killed = _arguments(tmp_path, "killed", settings=LONG, pause_s=0.1)
     for seconds in (0.3, 0.9):
         running = process.start(killed)
@@ -123,12 +123,12 @@ def test_sigkill_at_any_moment_is_bit_identical(tmp_path, uninterrupted):
         running.send_signal(signal.SIGKILL)
         assert running.wait(10) == -signal.SIGKILL
     _finish(killed)
-    _assert_equal(killed, uninterrupted, atol=0)
-    _assert_same_records(killed, uninterrupted)
+    _assert_equal(killed, references["long"], atol=0)
+    _assert_same_records(killed, references["long"])
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_ends_with_143(tmp_path, uninterrupted):
+def test_sigterm_saves_and_ends_with_143(tmp_path, references):
     stopped = _arguments(tmp_path, "stopped", settings=LONG, pause_s=0.1)
     running = process.start(stopped)
     _wait_for_new_checkpoint(stopped, running)
@@ -136,20 +136,20 @@ def test_sigterm_saves_and_ends_with_143(tmp_path, uninterrupted):
     assert running.wait(30) == 143
     assert "SIGTERM: stopped after update" in process.log_of(stopped)
     _finish(stopped)
-    _assert_equal(stopped, uninterrupted, atol=0)
+    _assert_equal(stopped, references["long"], atol=0)
 
 
 @pytest.mark.slow
-def test_two_workers_give_the_weights_of_one(tmp_path, one_replica):
+def test_two_workers_give_the_weights_of_one(tmp_path, references):
     workers = _workers(tmp_path, settings=EQUAL, frozen=True)
     running = [
         process.start(arguments, tf_config=tf_config)
         for arguments, tf_config in zip(workers, _tf_configs(), strict=True)
     ]
-    assert [r.wait(150) for r in running] == [0, 0], process.log_of(workers[0])
+    assert [r.wait(200) for r in running] == [0, 0], process.log_of(workers[0])
     for arguments in workers:
         assert "finished with 2 replicas" in process.log_of(arguments)
-        _assert_equal(arguments, one_replica, atol=1e-5)
+        _assert_equal(arguments, references["equal"], atol=1e-5)
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_a_killed_worker_stops_the_others_and_all_go_on(tmp_path, victim):
         process.start(arguments, tf_config=tf_config)
         for arguments, tf_config in zip(workers, _tf_configs(), strict=True)
     ]
-    assert [r.wait(150) for r in again] == [0, 0], process.log_of(workers[0])
+    assert [r.wait(200) for r in again] == [0, 0], process.log_of(workers[0])
     steps = [row["step"] for row in summaries.read_metrics(workers[0].folder)]
     assert steps == list(range(1, LONG["steps"] + 1))
     _assert_equal(workers[0], workers[1], atol=0)
