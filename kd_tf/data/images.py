@@ -32,6 +32,8 @@ _FORMATS = {
     "TIFF": "tiff",
 }
 _OPENED = tuple(name for name in _FORMATS if name != "MPO")
+# How files of these formats begin: one that cannot be opened all the same is damaged.
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 # What Pillow's parsers raise on damaged bytes, found by fuzzing.
 _DAMAGE = (
     OSError,
@@ -204,7 +206,8 @@ def _open(file: IO[bytes]) -> Image.Image:
         start = file.read(16)
         if not start:
             raise RejectedError("empty file", "0 bytes") from error
-        raise RejectedError("not an image", f"starts with {start!r}") from error
+        reason = "damaged image" if start.startswith(_SIGNATURES) else "not an image"
+        raise RejectedError(reason, f"starts with {start!r}") from error
 
 
 def _header_of(picture: Image.Image) -> Header:

@@ -106,11 +106,10 @@ def read_instances(path: str) -> Instances:
     return Instances(entries, categories, annotations, rejects, digest)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Row:
-    """Stands in the parsed JSON for an annotation that was moved to the arrays."""
+class _Row(int):
+    """Stands in the parsed JSON for an annotation that was moved to this row of the arrays."""
 
-    row: int
+    __slots__ = ()
 
 
 class _Collector:
@@ -132,8 +131,8 @@ class _Collector:
         return entry
 
     def _keep_annotation(self, entry: dict) -> "dict | _Row":
-        ids = [entry.get("id", -1), entry["image_id"], entry["category_id"]]
-        if not all(_is_id(value) for value in ids):
+        ids = (entry.get("id", -1), entry["image_id"], entry["category_id"])
+        if not (_is_id(ids[0]) and _is_id(ids[1]) and _is_id(ids[2])):
             return {}
         box = entry.get("bbox")
         if not isinstance(box, list) or len(box) != 4:
@@ -149,7 +148,7 @@ class _Collector:
             if not isinstance(entry, _Row):
                 detail = "needs integers image_id and category_id"
                 rejects.append(Reject(f"annotation entry {rank}", "bad annotation", detail, False))
-        rows = np.array([entry.row for entry in parsed if isinstance(entry, _Row)], np.int64)
+        rows = np.array([entry for entry in parsed if isinstance(entry, _Row)], np.int64)
         integers = np.array(self.integers, np.int64).reshape(-1, 4)[rows]
         numbers = np.array(self.numbers, np.float64).reshape(-1, 5)[rows]
         return Annotations(
@@ -179,14 +178,13 @@ def _image_entry(entry: dict) -> "dict | ImageEntry":
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and -_MAX_ID < value < _MAX_ID
+    return type(value) is int and -_MAX_ID < value < _MAX_ID  # a bool is no id
 
 
 def _number(value: object) -> float:
     """A float, or NaN for what is no number or too large for one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return math.nan
-    return float(value) if abs(value) < 1e30 else math.nan
+    good = type(value) in (int, float) and -1e30 < value < 1e30
+    return float(value) if good else math.nan
 
 
 def _size(value: object) -> int:

@@ -3,7 +3,6 @@
 import array
 import hashlib
 import math
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -152,6 +151,10 @@ def _label_reader(
 
 
 def _short_names(paths: list[str]) -> list[str]:
-    """Paths without the folder that they all share."""
-    start = os.path.commonpath([path.rpartition("/")[0] + "/x" for path in paths])
-    return [path[len(start) :].lstrip("/") for path in paths]
+    """Paths without the folders that they all share."""
+    parents = [path.split("/")[:-1] for path in paths]
+    # All parents lie between the first and the last in order; os.path.commonpath breaks gs://.
+    first, last = min(parents), max(parents)
+    pairs = enumerate(zip(first, last, strict=False))
+    shared = next((place for place, (a, b) in pairs if a != b), min(len(first), len(last)))
+    return ["/".join(path.split("/")[shared:]) for path in paths]
