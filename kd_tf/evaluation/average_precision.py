@@ -72,13 +72,16 @@ def average_precision(ranking: Ranking, *, image_weights: np.ndarray) -> np.ndar
     step = max(_MAX_ELEMENTS // max(ranking.hits.size, 1), 1)
     for first in range(0, num_resamples, step):
         weights = image_weights[first : first + step, None, ranking.images]
-        hits = np.cumsum(weights * ranking.hits, axis=-1, dtype=np.float64)
-        misses = np.cumsum(weights * ranking.misses, axis=-1, dtype=np.float64)
-        for row in range(len(weights)):
-            if num_objects[first + row]:
-                result[first + row] = _interpolate(
-                    hits[row], misses[row], num_objects=int(num_objects[first + row])
-                ).mean(axis=-1)
+        rows = np.flatnonzero(num_objects[first : first + step])
+        hits = np.cumsum((weights * ranking.hits)[rows], axis=-1, dtype=np.float64)
+        misses = np.cumsum((weights * ranking.misses)[rows], axis=-1, dtype=np.float64)
+        shape = (len(rows) * num_thresholds, hits.shape[-1])
+        precisions = _interpolate(
+            hits.reshape(shape),
+            misses.reshape(shape),
+            num_objects=np.repeat(num_objects[first + rows], num_thresholds),
+        )
+        result[first + rows] = precisions.mean(axis=-1).reshape(-1, num_thresholds)
     return result
 
 
@@ -92,9 +95,13 @@ def precision_at_recalls(ranking: Ranking) -> np.ndarray | None:
     return _interpolate(hits, misses, num_objects=num_objects)
 
 
-def _interpolate(hits: np.ndarray, misses: np.ndarray, *, num_objects: int) -> np.ndarray:
-    """[T, 101]: the best precision at this recall or beyond; 0 beyond what was reached."""
-    recall = hits / num_objects
+def _interpolate(
+    hits: np.ndarray, misses: np.ndarray, *, num_objects: int | np.ndarray
+) -> np.ndarray:
+    """[R, 101]: the best precision at this recall or beyond; 0 beyond what was reached."""
+    if not len(hits):
+        return np.zeros((0, len(RECALLS)))
+    recall = hits / np.reshape(num_objects, (-1, 1))
     precision = hits / (hits + misses + np.spacing(1))
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     best = np.concatenate([best, np.zeros((len(best), 1))], axis=1)

@@ -17,15 +17,22 @@ from kd_tf.evaluation.tide import KINDS
 # Okabe and Ito's palette (jfly.uni-koeln.de/color), which colour-blind readers can tell apart,
 # without its black; mid-tones, so one set serves white and black ground.
 PALETTE = ("#3b8fd4", "#e08a1e", "#1fa37a", "#c76aa0", "#d9603b", "#8f7ad6", "#9a9a2e", "#5aa9b8")
-_INK = {"light": "#3c4350", "dark": "#b9c0cc"}
-_GRID = {"light": "#e3e6eb", "dark": "#333a45"}
+_MODELS = ("teacher", "baseline", "pretrain", "finetune")
+_LIGHT = {"ink": "#3c4350", "grid": "#e3e6eb"}
+_DARK = {"ink": "#b9c0cc", "grid": "#333a45"}
 # Matplotlib lists its own fonts; the reader's are those of the page.
 _FONTS = re.compile(rb"'DejaVu Sans'[^;\"]*sans-serif")
+_INKED = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
 _STYLE = {
+    **dict.fromkeys(_INKED, _LIGHT["ink"]),
+    "grid.color": _LIGHT["grid"],
     "svg.fonttype": "none",
     "svg.hashsalt": "kd_tf",
     "font.family": ["sans-serif"],
-    "font.size": 10,
+    "font.size": 9.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -63,26 +70,27 @@ class Picture:
 
 
 def picture(
-    draw: Callable[[Axes], None], *, alt: str, caption: str, width: int = 420, height: int = 260
+    draw: Callable[[Axes], None], *, alt: str, caption: str, width: int = 350, height: int = 230
 ) -> Picture:
-    """Runs `draw` twice, once for each ink."""
-    uris = {ink: _svg(draw, ink=ink, size=(width, height)) for ink in _INK}
-    return Picture(uris["light"], uris["dark"], alt, caption, width, height)
+    """What `draw` draws, in both inks."""
+    light = _svg(draw, size=(width, height))
+    dark = light
+    for part in ("ink", "grid"):
+        dark = dark.replace(_LIGHT[part].encode(), _DARK[part].encode())
+    return Picture(_to_uri(light), _to_uri(dark), alt, caption, width, height)
 
 
-def _svg(draw: Callable[[Axes], None], *, ink: str, size: tuple[int, int]) -> str:
-    colors = dict.fromkeys(
-        ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"),
-        _INK[ink],
-    )
-    style = {**_STYLE, **colors, "grid.color": _GRID[ink]}
-    with matplotlib.rc_context(style):
+def _svg(draw: Callable[[Axes], None], *, size: tuple[int, int]) -> bytes:
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(size[0] / 72, size[1] / 72))
         draw(figure.add_subplot())
         buffer = io.BytesIO()
         # No date: the same run gives the same page.
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = _FONTS.sub(b"system-ui, sans-serif", buffer.getvalue())
+    return _FONTS.sub(b"system-ui, sans-serif", buffer.getvalue())
+
+
+def _to_uri(svg: bytes) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
 
 
@@ -118,9 +126,13 @@ def _line_picture(
     def draw(axes: Axes) -> None:
         for number, (stage, (steps, values)) in enumerate(lines.items()):
             marker = "o" if len(steps) <= 20 else ""
-            axes.plot(steps, values, label=stage, color=color(number), marker=marker, ms=3.5)
+            axes.plot(
+                steps, values, label=stage, color=model_color(stage, number), marker=marker, ms=3.5
+            )
         if logarithmic and min(min(values) for _, values in lines.values()) > 0:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(_minor_tick)
         axes.set_xlabel("step")
         axes.legend()
 
@@ -137,7 +149,8 @@ def precision_recall_pictures(run: RunData, *, student: str | None) -> list[Pict
             means[name] = np.mean(rows, axis=0)
     if not means:
         return []
-    pictures = [_curve_picture(means, caption="Precision and recall at IoU 0.5, mean of classes")]
+    caption = "Precision and recall at IoU 0.5, mean of classes"
+    pictures = [_curve_picture(means, caption=caption, colors=model_color)]
     if student in run.curves:
         per_class = {
             name: np.array(one["precisions"])
@@ -150,18 +163,20 @@ def precision_recall_pictures(run: RunData, *, student: str | None) -> list[Pict
             chosen = best_first[:4] + best_first[-4:]
             per_class = {name: per_class[name] for name in chosen}
             caption += " (the four best and the four worst)"
-        pictures.append(_curve_picture(per_class, caption=caption))
+        pictures.append(_curve_picture(per_class, caption=caption, colors=_by_number))
     return pictures
 
 
-def _curve_picture(lines: Mapping[str, np.ndarray], *, caption: str) -> Picture:
+def _curve_picture(
+    lines: Mapping[str, np.ndarray], *, caption: str, colors: Callable[[str, int], str]
+) -> Picture:
     recalls = np.linspace(0, 1, 101)
 
     def draw(axes: Axes) -> None:
         for number, (name, values) in enumerate(lines.items()):
-            axes.plot(recalls, values, label=plain(name), color=color(number))
+            axes.plot(recalls, values, label=plain(short(name)), color=colors(name, number))
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-        axes.legend(fontsize=9)
+        axes.legend()
 
     areas = "; ".join(f"{name} {values.mean():.3f}" for name, values in lines.items())
     return picture(draw, alt=f"{caption}. Area below: {areas}.", caption=caption)
@@ -182,18 +197,18 @@ def tide_picture(run: RunData) -> Picture | None:
         for number, (name, gains) in enumerate(models.items()):
             at = np.arange(len(KINDS)) - 0.4 + (number + 0.5) * width
             heights = [gains[kind] for kind in KINDS]
-            axes.bar(at, heights, width, label=plain(name), color=color(number))
+            axes.bar(at, heights, width, label=plain(name), color=model_color(name, number))
         axes.set_xticks(range(len(KINDS)), KINDS)
         axes.grid(axis="x", visible=False)
-        axes.set_ylabel("AP50 gained by mending")
-        axes.legend(fontsize=9)
+        axes.set_ylabel("AP50 gained")
+        axes.legend()
 
     told = "; ".join(
         f"{name}: " + ", ".join(f"{kind} {gains[kind]:.3f}" for kind in KINDS)
         for name, gains in models.items()
     )
     caption = "What the errors cost (TIDE)"
-    return picture(draw, alt=f"{caption}. {told}.", caption=caption, width=640)
+    return picture(draw, alt=f"{caption}. {told}.", caption=caption)
 
 
 def share_picture(runs: Sequence[RunData]) -> Picture | None:
@@ -211,11 +226,11 @@ def share_picture(runs: Sequence[RunData]) -> Picture | None:
 
     def draw(axes: Axes) -> None:
         for number, (name, table) in enumerate(points.items()):
-            shares = sorted(table)
+            shares, ink = sorted(table), model_color(name, number)
             means = [np.mean(table[share]) for share in shares]
-            axes.plot(shares, means, marker="o", ms=4, label=name, color=color(number))
+            axes.plot(shares, means, marker="o", ms=4, label=name, color=ink)
             for share in shares:
-                axes.plot([share] * len(table[share]), table[share], ".", color=color(number))
+                axes.plot([share] * len(table[share]), table[share], ".", color=ink)
         axes.set(xlabel="share of the labels", ylabel="AP", ylim=(0, None))
         axes.legend()
 
@@ -225,7 +240,7 @@ def share_picture(runs: Sequence[RunData]) -> Picture | None:
         for name, table in points.items()
     )
     caption = "AP against the share of labels"
-    return picture(draw, alt=f"{caption}. {told}.", caption=caption, width=640)
+    return picture(draw, alt=f"{caption}. {told}.", caption=caption)
 
 
 def plain(text: str) -> str:
@@ -236,6 +251,20 @@ def plain(text: str) -> str:
 def short(name: str) -> str:
     """A name cut to what fits below a small figure."""
     return name if len(name) <= 22 else name[:20] + "…"
+
+
+def model_color(name: str, number: int) -> str:
+    """The same colour for the same model in every figure."""
+    return color(_MODELS.index(name) if name in _MODELS else len(_MODELS) + number)
+
+
+def _by_number(_name: str, number: int) -> str:
+    return color(number)
+
+
+def _minor_tick(value: float, _position: int) -> str:
+    """Only 2 and 5 between powers of ten: all nine would overlap."""
+    return f"{value:g}" if f"{value:e}"[0] in "25" else ""
 
 
 def color(number: int) -> str:

@@ -10,6 +10,8 @@ from kd_tf.evaluation.report.figures import PALETTE, Picture, picture, plain, sh
 
 FOR_TEMPLATES = ("score_pictures", "boxes_picture", "mix_picture")
 MAX_CLASS_FIGURES = 12
+# Above it a few thousand low scores would flatten everything else.
+_LINEAR_UP_TO = 50
 
 
 def score_pictures(labels: LabelFacts) -> list[Picture]:
@@ -25,14 +27,17 @@ def score_pictures(labels: LabelFacts) -> list[Picture]:
             axes.stairs(counts, edges, fill=True, color=PALETTE[0], alpha=0.75)
             if threshold is not None:
                 axes.axvline(threshold, color=PALETTE[4], linestyle="--")
-            axes.set(title=plain(short(name)), xlim=(0, 1), yscale="symlog", xlabel="score")
+            axes.set(title=plain(short(name)), xlim=(0, 1), xlabel="score")
+            if counts.max() > _LINEAR_UP_TO:
+                axes.set_yscale("symlog", linthresh=1)
+                axes.yaxis.set_major_formatter("{x:g}")
             axes.set_ylim(bottom=0)
 
         kept = counts[edges[:-1] >= (threshold or 0) - 1e-9].sum()
         alt = f"Scores of {counts.sum():,} detections of {name}"
         if threshold is not None:
             alt += f"; about {kept:,} lie above the threshold {threshold:.2f}"
-        pictures.append(picture(draw, alt=alt + ".", caption="", width=230, height=170))
+        pictures.append(picture(draw, alt=alt + ".", caption="", width=200, height=150))
     return pictures
 
 
@@ -89,4 +94,4 @@ def mix_picture(labels: LabelFacts) -> Picture:
     alt = f"{caption}: " + ", ".join(
         f"{name} {share:.0%}" for name, share in zip(names, mine, strict=True)
     )
-    return picture(draw, alt=alt + ".", caption=caption, height=max(200, 60 + 22 * len(names)))
+    return picture(draw, alt=alt + ".", caption=caption, height=max(200, 60 + 18 * len(names)))

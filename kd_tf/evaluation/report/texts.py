@@ -6,7 +6,7 @@ from kd_tf.evaluation.report.data import Box, Example, Panel, RunData
 from kd_tf.evaluation.report.verdict import judge_labels
 
 FOR_TEMPLATES = (
-    *("score", "signed", "interval", "rate", "milliseconds", "count", "duration"),
+    *("score", "signed", "interval", "rate", "milliseconds", "count", "compact", "duration"),
     *("tile_values", "class_names_of", "panel_text", "label_y", "font_size"),
     *("heat_level", "row_sums", "top_confusions", "rejected", "plain_value"),
 )
@@ -22,12 +22,12 @@ def score(value: float | None) -> str:
 
 def signed(value: float | None) -> str:
     """A difference, with its sign."""
-    return NOTHING if value is None else f"{value:+.3f}"
+    return NOTHING if value is None else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def interval(ends: list[float] | None) -> str:
     """Two signed ends."""
-    return NOTHING if ends is None else f"{ends[0]:+.3f} to {ends[1]:+.3f}"
+    return NOTHING if ends is None else f"{signed(ends[0])} to {signed(ends[1])}"
 
 
 def rate(value: float | None) -> str:
@@ -43,6 +43,16 @@ def milliseconds(value: float | None) -> str:
 def count(value: int | None) -> str:
     """A whole number with separators."""
     return NOTHING if value is None else f"{value:,.0f}"
+
+
+def compact(value: int | None) -> str:
+    """A large whole number with K, M or G."""
+    if value is None:
+        return NOTHING
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if value >= limit:
+            return f"{value / limit:.3g} {unit}"
+    return str(value)
 
 
 def duration(seconds: float) -> str:

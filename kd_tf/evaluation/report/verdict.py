@@ -27,11 +27,13 @@ class Verdict:
     Attributes:
         outcome: "good", "bad" or "unknown".
         text: One sentence.
+        detail: The numbers behind it; may be empty.
         reasons: What it rests on.
     """
 
     outcome: str
     text: str
+    detail: str = ""
     reasons: tuple[Reason, ...] = ()
 
 
@@ -42,22 +44,29 @@ def judge_student(run: RunData) -> Verdict:
     if ap is None:
         missing = "No student was evaluated yet" if name is None else "There was nothing to score"
         return Verdict("unknown", f"{missing}, so the question is open.")
-    teacher = _ap(run, "teacher")
-    share = f", {ap / teacher:.0%} of its teacher's {teacher:.3f}" if teacher else ""
-    baseline = _ap(run, "baseline")
+    teacher, baseline = _ap(run, "teacher"), _ap(run, "baseline")
+    share = f"{ap / teacher:.0%} of its teacher's AP ({teacher:.3f})." if teacher else ""
     if baseline is None:
-        text = f"The student reaches AP {ap:.3f}{share}. There is no baseline to compare it with."
-        return Verdict("unknown", text)
+        text = f"The student reaches AP {ap:.3f}; there is no baseline to compare it with."
+        return Verdict("unknown", text, share)
     gain, interval = ap - baseline, _interval(run, name)
-    spread = f" (95 % interval {interval[0]:+.3f} to {interval[1]:+.3f})" if interval else ""
-    against = f"the same network trained on the labels alone ({baseline:.3f}){spread}"
+    against = "the same network trained on the labels alone"
+    detail = f"Labels alone: AP {baseline:.3f}. {_spread(interval)}{share}"
     if gain <= 0:
-        text = f"No. The student reaches AP {ap:.3f}{share}: {-gain:.3f} below {against}."
-        return Verdict("bad", text)
-    text = f"The student reaches AP {ap:.3f}{share}: {gain:.3f} above {against}."
+        text = f"No. The student reaches AP {ap:.3f}, {-gain:.3f} below {against}."
+        return Verdict("bad", text, detail)
+    text = f"The student reaches AP {ap:.3f}, {gain:.3f} above {against}."
     if interval and interval[0] <= 0:
-        return Verdict("unknown", f"Not shown yet. {text} The interval includes 0.")
-    return Verdict("good", f"Yes. {text}")
+        return Verdict("unknown", f"Not shown yet. {text}", detail)
+    return Verdict("good", f"Yes. {text}", detail)
+
+
+def _spread(interval: list[float] | None) -> str:
+    if interval is None:
+        return ""
+    side = "includes 0" if interval[0] <= 0 <= interval[1] else "does not include 0"
+    ends = f"{interval[0]:+.3f} and {interval[1]:+.3f}"
+    return f"The difference lies between {ends} (95% of resampled image sets), which {side}. "
 
 
 def judge_labels(run: RunData) -> Verdict | None:
@@ -76,8 +85,8 @@ def judge_labels(run: RunData) -> Verdict | None:
     ]
     outcomes = {reason.outcome for reason in reasons}
     if "bad" in outcomes:
-        return Verdict("bad", "No-go: look at the points below first.", tuple(reasons))
-    return Verdict("good", "Go: nothing speaks against training on them.", tuple(reasons))
+        return Verdict("bad", "No-go: look at the points below first.", reasons=tuple(reasons))
+    return Verdict("good", "Go: nothing speaks against training on them.", reasons=tuple(reasons))
 
 
 def _amount(labels: LabelFacts) -> Reason:

@@ -88,7 +88,9 @@ def _compare_models(evaluated: gallery.Evaluated | None) -> dict | None:
     """Paired differences between the models of a run; None without images or a second model."""
     if evaluated is None or len(evaluated.models) < 2:
         return None
-    models = {name: [found] for name, found in evaluated.models.items()}
+    first = [name for name in _STUDENTS if name in evaluated.models]
+    names = first + [name for name in evaluated.models if name not in first]
+    models = {name: [evaluated.models[name]] for name in names}
     return compare(evaluated.truth, models, num_resamples=NUM_RESAMPLES)
 
 
