@@ -68,9 +68,7 @@ def _check_networks(settings: config.Config) -> None:
     for flag, name in (("student", settings.student), ("teacher_model", settings.teacher_model)):
         if name not in names.NAMES:
             near = specs.nearest(name, names.NAMES)
-            raise UserError(
-                f"--{flag}={name} is unknown.{near} Known: {', '.join(names.NAMES)}."
-            )
+            raise UserError(f"--{flag}={name} is unknown.{near} Known: {', '.join(names.NAMES)}.")
     if not re.fullmatch(r"\d+x\d+", settings.image_size.lower()):
         raise UserError(f"--image_size={settings.image_size} must be HxW, for example 320x320.")
     for side in settings.size():
@@ -99,6 +97,8 @@ def _check_labels(settings: config.Config) -> None:
             f"--worker_index={settings.worker_index} must be below "
             f"--num_workers={settings.num_workers}; workers count from 0."
         )
+    if settings.score_threshold == "auto":
+        _check_auto(settings)
     try:
         threshold = float(settings.score_threshold)
     except ValueError:
@@ -110,6 +110,24 @@ def _check_labels(settings: config.Config) -> None:
             f"--ignore_threshold={settings.ignore_threshold} must not exceed "
             f"--score_threshold={threshold}."
         )
+
+
+def _check_auto(settings: config.Config) -> None:
+    has_labels = bool(settings.labeled) or not settings.unlabeled
+    if not has_labels and not settings.boxes_per_image:
+        raise UserError(
+            "--score_threshold=auto needs --labeled data, or --boxes_per_image=N: how many "
+            "objects an image has on average."
+        )
+    if settings.thresholds_for != "f1":
+        try:
+            wanted = float(settings.thresholds_for)
+        except ValueError:
+            wanted = -1.0
+        if not 0.0 < wanted < 1.0:
+            raise UserError(
+                f"--thresholds_for={settings.thresholds_for} must be f1 or a precision in (0, 1)."
+            )
 
 
 def _check_training(settings: config.Config) -> None:

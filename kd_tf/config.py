@@ -49,8 +49,8 @@ def _data(default, text, *stages, **more):
     return setting(default, text, stages=stages, group="data", **more)
 
 
-def _labels(default, text, *stages, **more):
-    return setting(default, text, stages=stages or ("pseudo",), group="pseudo labels", **more)
+def _labels(default, text, *, stages=("pseudo",), **more):
+    return setting(default, text, stages=stages, group="pseudo labels", **more)
 
 
 def _train(default, text, *, stages=TRAINING, **more):
@@ -130,7 +130,7 @@ class Config:
 
     teacher: tuple = _labels((), "Teacher spec; repeatable. Default: stage teacher's.")
     score_threshold: str = _labels(
-        "0.5", "Lowest score of a pseudo label: a number, a file (JSON), or auto.", "pseudo"
+        "0.5", "Lowest score of a pseudo label: a number, a file (JSON), or auto."
     )
     ignore_threshold: float = _labels(
         0.25, "Scores from here to the threshold: neither object nor background.", low=0.0, high=1.0
@@ -140,11 +140,46 @@ class Config:
         "How several teachers' boxes become one set.",
         choices=("nms", "soft_nms", "wbf", "vote"),
     )
+    thresholds_for: str = _labels(
+        "f1", "What --score_threshold=auto seeks with labels: f1, or a precision such as 0.8."
+    )
+    boxes_per_image: float = _labels(
+        0.0, "Labels an image should have on average, for auto without --labeled.", low=0.0
+    )
+    calibration: str = _labels(
+        "isotonic",
+        "How the scores of several teachers are made comparable, where there are labels.",
+        choices=("isotonic", "temperature", "none"),
+    )
+    class_map: str = _labels(
+        "", "Rules for teachers' classes, text or file: car=vehicle,truck=vehicle,bird=-."
+    )
+    drop_unknown_classes: bool = _labels(
+        False, "Leave out teachers' classes that the run does not have, instead of refusing."
+    )
+    teacher_weights: str = _labels("", "How much teachers count in fusion: big=2,small=1.")
     fusion_iou: float = _labels(0.55, "Overlap from which boxes are one.", above=0.0, high=1.0)
-    num_shards: int = _labels(8, "Files the pseudo labels are written to.", low=1)
-    worker_index: int = _labels(0, "Which worker this is.", low=0)
-    num_workers: int = _labels(1, "How many workers label together.", low=1)
-    pseudo_batch_size: int = _labels(16, "Images the teacher sees at once.", low=1)
+    tta_flip: bool = _labels(
+        False, "Teachers also see every image mirrored.", stages=("predictions",)
+    )
+    tta_scales: str = _labels(
+        "", "Teachers see every image at these scales, for example 1,2.", stages=("predictions",)
+    )
+    tta_tiles: bool = _labels(
+        False,
+        "Teachers see large images in tiles of their own input size.",
+        stages=("predictions",),
+    )
+    min_teacher_ap: float = _labels(
+        0.0, "Refuse to label with a teacher below this AP on validation data.", low=0.0, high=1.0
+    )
+    also_write: str = _labels("", "Write the labels also as: coco, yolo (comma list).")
+    num_shards: int = _labels(
+        8, "Files the pseudo labels are written to.", low=1, stages=("pseudo", "predictions")
+    )
+    worker_index: int = _labels(0, "Which worker this is.", low=0, stages=())
+    num_workers: int = _labels(1, "How many workers label together.", low=1, stages=())
+    pseudo_batch_size: int = _labels(16, "Images the teacher sees at once.", low=1, stages=())
 
     teacher_model: str = _train("yolov8_s", "Network of stage teacher.", stages=("teacher",))
     student: str = _train("yolov8_tiny", "Network of the student.", stages=STUDENT)
@@ -193,7 +228,18 @@ class Config:
         choices=("none", "linear", "power"),
     )
 
-    export_formats: str = setting("saved_model", "Comma list.", stages=("export",), group="export")
+    export_formats: str = setting(
+        "saved_model",
+        "Comma list of saved_model, tflite_float32, tflite_float16, tflite_int8, onnx.",
+        stages=("export",),
+        group="export",
+    )
+    max_export_ap_drop: float = setting(
+        -1.0,
+        "Export fails where a format loses more AP; negative: 0.002, and 0.02 for int8.",
+        group="export",
+        high=1.0,
+    )
     overrides: tuple = ()
 
     def of(self, stage: str, name: str):

@@ -1,5 +1,6 @@
 """Command line: `python -m kd_tf.main --stage=... --workdir=...`."""
 
+import logging as std_logging
 import os
 import sys
 
@@ -18,8 +19,6 @@ python -m kd_tf.main --stage=all            the whole chain on the embedded scen
 python -m kd_tf.main --stage=all --labeled=voc:DIR --eval_data=voc:DIR2   on your own images
 --helpfull lists every setting, in groups.
 """
-# 128 + the signal's number, as a shell would give.
-_EXIT_SIGTERM = 143
 
 
 def main(argv: list[str]) -> None:
@@ -48,6 +47,7 @@ def entry_point() -> None:
     sys.modules["__main__"].__doc__ = _USAGE
     flags.define()
     absl_flags.FLAGS.set_default("verbosity", logging.INFO)
+    logging.get_absl_handler().setFormatter(std_logging.Formatter("%(message)s"))
     app.run(main)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import tensorflow as tf
 from absl import logging
 
 from kd_tf import config
@@ -14,9 +15,14 @@ def run(settings: config.Config) -> None:
     Raises:
         UserError: Something the user gave does not work.
     """
+    # Its warnings about retracing count every detector that is built as one that is traced anew.
+    tf.get_logger().setLevel("ERROR")
     one = start(settings)
     logging.info("workdir: %s", settings.workdir)
-    _STAGES[settings.stage](one)
+    if settings.verify:
+        _verify(one)
+    else:
+        _STAGES[settings.stage](one)
 
 
 def _all(one: Run) -> None:
@@ -26,7 +32,7 @@ def _all(one: Run) -> None:
         chain += [_finetune, _baseline]
     else:
         logging.info("No --labeled: the student learns from pseudo labels alone.")
-    for stage in [*chain, _evaluate]:
+    for stage in [*chain, _evaluate, _export, _report]:
         stage(one)
 
 
@@ -69,6 +75,30 @@ def _evaluate(one: Run) -> None:
     score.evaluate(one)
 
 
+def _export(one: Run) -> None:
+    from kd_tf.stages import export
+
+    export.export(one)
+
+
+def _report(one: Run) -> None:
+    from kd_tf.stages import report
+
+    report.report(one)
+
+
+def _compare(one: Run) -> None:
+    from kd_tf.stages import report
+
+    report.compare(one)
+
+
+def _verify(one: Run) -> None:
+    from kd_tf.stages import verify
+
+    verify.verify(one)
+
+
 _STAGES: dict[str, Callable[[Run], None]] = {
     "all": _all,
     "teacher": _teacher,
@@ -77,4 +107,7 @@ _STAGES: dict[str, Callable[[Run], None]] = {
     "finetune": _finetune,
     "baseline": _baseline,
     "evaluate": _evaluate,
+    "export": _export,
+    "report": _report,
+    "compare": _compare,
 }

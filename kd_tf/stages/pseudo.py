@@ -1,62 +1,58 @@
 """Stage pseudo: teachers label images, their labels are fused and written to records."""
 
-import itertools
+import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 from absl import logging
 
-from kd_tf import config, files, manifests
+from kd_tf import config, files
 from kd_tf.data import views
 from kd_tf.data.items import Source
 from kd_tf.data.select import SelectSettings
+from kd_tf.data.shards import RecordSet
 from kd_tf.data.sources import open_source
 from kd_tf.errors import UserError
-from kd_tf.specs import DATA_KINDS, TEACHER_KINDS, Spec, parse
-from kd_tf.stages import job, labels
+from kd_tf.specs import DATA_KINDS, parse
+from kd_tf.stages import job, labels, teachers
 from kd_tf.stages.run import Run
-from kd_tf.teachers import load, predict_job
-from kd_tf.teachers.fusion import FusionSettings
+from kd_tf.stages.teachers import Answers
+from kd_tf.teachers import calibrate, categories, fit_thresholds, thresholds
+from kd_tf.teachers.also_write import also_write
+from kd_tf.teachers.fusion import FusionSettings, fuse
 from kd_tf.teachers.label_job import Labeller, LabelSettings, write_labels
+from kd_tf.teachers.scored import Scored, match_to_labels
 
-_SCORE_FLOOR = 0.01
+THRESHOLDS = "thresholds.json"
+_COVERAGE = "coverage.json"
 
 
 def pseudo(run: Run) -> bool:
     """Labels the unlabelled images with every teacher and writes what they agree on."""
-    specs = teacher_specs(run)
-    source = _images(run)
-    work = _work(run.settings)
-    folders = {spec.name: _ensure_predictions(run, spec, source, work) for spec in specs}
-    missing = [name for name, folder in folders.items() if not manifests.is_complete(folder)]
-    if missing and not run.settings.dry_run:
-        logging.info("pseudo labels wait for other workers' predictions: %s.", ", ".join(missing))
+    source = images(run)
+    specs = teachers.specs(run)
+    answers = [teachers.ask(run, spec, source, parts=("predictions", spec.name)) for spec in specs]
+    data = teachers.validation(run)
+    trials = []
+    if data and needs_validation(run.settings, num_teachers=len(specs)):
+        trials = [
+            teachers.ask(run, spec, data[1], parts=("validation", spec.name)) for spec in specs
+        ]
+    waiting = [one.folder for one in [*answers, *trials] if not one.is_complete()]
+    if waiting and not run.settings.dry_run:
+        logging.info("Fusing waits for other workers: %s.", ", ".join(waiting))
         return True
-    inputs = {f"predictions {name}": run.input_hash(folder) for name, folder in folders.items()}
+    inputs = {f"predictions {one.name}": run.input_hash(one.folder) for one in answers}
+    inputs |= {f"validation {one.name}": run.input_hash(one.folder) for one in trials}
     stage = job.Stage("pseudo", run.folder("pseudo"), inputs=inputs)
 
-    def write() -> job.Result | None:
-        return _write(run, folders, source=source, work=work)
+    def work() -> job.Result | None:
+        return _Fusing(run, answers, trials, data).write(source)
 
-    return job.ensure(stage, run.settings, work=write, redo=run.redo)
-
-
-def teacher_specs(run: Run) -> list[Spec]:
-    """The teachers of the run: those given, else the one that stage teacher trained."""
-    if run.settings.teacher:
-        return [parse(text, TEACHER_KINDS) for text in run.settings.teacher]
-    return [parse(f"keras:{run.folder('teacher', 'model.keras')}?name=teacher", TEACHER_KINDS)]
+    return job.ensure(stage, run.settings, work=work, redo=run.redo)
 
 
-def selection(settings: config.Config) -> SelectSettings:
-    """What training takes from the pseudo labels."""
-    return SelectSettings(
-        score_threshold=float(settings.score_threshold),
-        ignore_threshold=settings.ignore_threshold,
-        score_weighting=settings.score_weighting,
-    )
-
-
-def _images(run: Run) -> Source:
+def images(run: Run) -> Source:
     """The listing to label: --unlabeled, else the labelled images with their labels unseen."""
     if run.settings.unlabeled:
         return views.combine(
@@ -67,75 +63,145 @@ def _images(run: Run) -> Source:
     return labels.ensure_labeled(run).training_source()
 
 
-def _work(settings: config.Config) -> predict_job.Work:
-    return predict_job.Work(
-        num_shards=settings.num_shards,
-        worker_index=settings.worker_index,
-        num_workers=settings.num_workers,
-        batch_size=settings.pseudo_batch_size,
-        max_bad_fraction=settings.max_bad_fraction,
+def needs_validation(settings: config.Config, *, num_teachers: int) -> bool:
+    """Whether the teachers' answers on labelled images are of use."""
+    calibrated = num_teachers > 1 and settings.calibration != "none"
+    return calibrated or settings.score_threshold == "auto" or settings.min_teacher_ap > 0
+
+
+def selection(run: Run, class_names: tuple[str, ...]) -> SelectSettings:
+    """What training takes from the pseudo labels: the thresholds as they lie there now."""
+    path = run.folder("pseudo", THRESHOLDS)
+    found = thresholds.read(path, class_names, ignore=run.settings.ignore_threshold)
+    return SelectSettings(
+        score_threshold=tuple(found.score.tolist()),
+        ignore_threshold=tuple(found.ignore.tolist()),
+        score_weighting=run.settings.score_weighting,
     )
 
 
-def _ensure_predictions(run: Run, spec: Spec, source: Source, work: predict_job.Work) -> str:
-    """The folder of one teacher's raw predictions, made now if they are not there."""
-    folder = run.folder("predictions", spec.name)
-    stage = job.Stage(
-        "predictions",
-        folder,
-        inputs={"listing": source.fingerprint, "teacher": load.content_hash(spec)},
-        more_identity={"teacher": spec.text, "num_shards": work.num_shards},
-    )
+@dataclasses.dataclass(frozen=True)
+class _Fusing:
+    """Turns the teachers' answers into labels."""
 
-    def predict() -> job.Result | None:
-        settings = load.LoadSettings(batch_size=work.batch_size, score_floor=_SCORE_FLOOR)
-        teacher = load.load_teacher(spec, settings=settings)
-        counts = predict_job.label_predictions(
-            teacher, source, name=spec.name, folder=folder, work=work, score_floor=_SCORE_FLOOR
+    run: Run
+    answers: list[Answers]
+    trials: list[Answers]
+    data: tuple[labels.LabeledData, Source] | None
+
+    def write(self, source: Source) -> job.Result | None:
+        settings, folder = self.run.settings, self.run.folder("pseudo")
+        coverage = self._coverage()
+        logging.info("Who knows what:\n%s", coverage.table())
+        labellers = self._labellers(coverage)
+        chosen = self._thresholds(coverage, labellers)
+        fusion = FusionSettings(method=settings.fusion, iou_threshold=settings.fusion_iou)
+        counts = write_labels(
+            source,
+            labellers,
+            folder=folder,
+            work=teachers.workers(settings),
+            settings=LabelSettings(coverage.class_names, fusion, chosen.score.astype(np.float32)),
         )
         if counts is None:
             return None
-        return job.Result(
-            _shards(folder), counts, {"class_names": list(teacher.needs().class_names)}
+        thresholds.write(chosen, files.join(folder, THRESHOLDS))
+        files.write_json(files.join(folder, _COVERAGE), coverage.to_json())
+        formats = config.names_list(settings.also_write)
+        if formats:
+            also_write(RecordSet.open(folder), folder=folder, formats=formats)
+        info = {"class_names": list(coverage.class_names), "coverage": coverage.hash()}
+        return job.Result(teachers.shards(folder), counts, info)
+
+    def _coverage(self) -> categories.Coverage:
+        settings = self.run.settings
+        known = {one.name: one.class_names() for one in self.answers}
+        rules = categories.read_rules(
+            settings.class_map, drop_unknown=settings.drop_unknown_classes
+        )
+        if self.data:
+            names = self.data[0].class_names
+        elif settings.classes:
+            names = labels.class_list(settings, [])
+        else:
+            names = categories.joint_class_names(known, rules=rules)
+        return categories.cover(known, names, rules=rules)
+
+    def _labellers(self, coverage: categories.Coverage) -> list[Labeller]:
+        weights = categories.weights(
+            coverage, teacher_weights=_teacher_weights(self.run.settings.teacher_weights)
+        )
+        plain = [
+            Labeller(one.name, one.folder, class_map, row)
+            for one, class_map, row in zip(self.answers, coverage.class_maps, weights, strict=True)
+        ]
+        for trial, who in zip(self.trials, plain, strict=False):
+            teachers.refuse_bad(self.run, trial, self.data[1], who=who)
+        method = self.run.settings.calibration
+        if len(plain) < 2 or method == "none":
+            return plain
+        if not self.trials:
+            logging.warning("No labelled data: the teachers' scores are fused as they are.")
+            return plain
+        return [
+            dataclasses.replace(who, calibrate=calibrate.fit(self._scored([who]), method=method))
+            for who in plain
+        ]
+
+    def _thresholds(
+        self, coverage: categories.Coverage, labellers: list[Labeller]
+    ) -> thresholds.Thresholds:
+        settings, names = self.run.settings, coverage.class_names
+        wanted = settings.score_threshold
+        if wanted != "auto":
+            try:
+                score = float(wanted)
+            except ValueError:
+                return thresholds.read(wanted, names, ignore=settings.ignore_threshold)
+            return thresholds.fixed(names, score=score, ignore=settings.ignore_threshold)
+        # The band keeps the proportion it has at the default threshold of one half.
+        ratio = settings.ignore_threshold / 0.5
+        if not self.trials:
+            return fit_thresholds.fit_prior(
+                self._fused(self.answers, labellers),
+                names,
+                boxes_per_image=settings.boxes_per_image,
+                ignore_ratio=ratio,
+            )
+        scored = self._scored(labellers)
+        if settings.thresholds_for == "f1":
+            return fit_thresholds.fit_f1(scored, names, ignore_ratio=ratio)
+        precision = float(settings.thresholds_for)
+        return fit_thresholds.fit_precision(scored, names, precision=precision, ignore_ratio=ratio)
+
+    def _scored(self, labellers: list[Labeller]) -> Scored:
+        """Fused detections of the validation images, each right or wrong."""
+        data, source = self.data
+        trials = [one for one in self.trials if one.name in {who.name for who in labellers}]
+        truths = (source.read_labels(item)[0] for item in source.items)
+        pairs = zip(self._fused(trials, labellers), truths, strict=True)
+        return match_to_labels(
+            ((found, truth.boxes, truth.classes, truth.is_crowd) for found, truth in pairs),
+            num_classes=len(data.class_names),
         )
 
-    job.ensure(stage, run.settings, work=predict, redo=run.redo)
-    return folder
+    def _fused(self, answers: list[Answers], labellers: list[Labeller]) -> Iterator:
+        settings = self.run.settings
+        fusion = FusionSettings(method=settings.fusion, iou_threshold=settings.fusion_iou)
+        weights = np.stack([who.weights for who in labellers])
+        for row in zip(*(one.read() for one in answers), strict=True):
+            found = [
+                who.in_run_classes(one.detections) for one, who in zip(row, labellers, strict=True)
+            ]
+            if len(found) == 1:
+                yield found[0]
+            else:
+                yield fuse([found], weights=weights, settings=fusion)[0].detections
 
 
-def _shards(folder: str) -> tuple[str, ...]:
-    return tuple(name for name in files.list_folder(folder) if name.endswith(".tfrecord"))
-
-
-def _write(
-    run: Run, folders: dict[str, str], *, source: Source, work: predict_job.Work
-) -> job.Result | None:
-    settings, folder = run.settings, run.folder("pseudo")
-    known = {name: manifests.read(path).info["class_names"] for name, path in folders.items()}
-    data = labels.ensure_labeled(run) if settings.labeled else None
-    class_names = (
-        data.class_names if data else tuple(dict.fromkeys(itertools.chain(*known.values())))
-    )
-    labellers = [
-        _labeller(name, path, known=known[name], class_names=class_names)
-        for name, path in folders.items()
-    ]
-    label_settings = LabelSettings(
-        class_names=class_names,
-        fusion=FusionSettings(method=settings.fusion, iou_threshold=settings.fusion_iou),
-        score_thresholds=np.full(len(class_names), float(settings.score_threshold), np.float32),
-    )
-    counts = write_labels(source, labellers, folder=folder, work=work, settings=label_settings)
-    if counts is None:
-        return None
-    return job.Result(_shards(folder), counts, {"class_names": list(class_names)})
-
-
-def _labeller(
-    name: str, folder: str, *, known: list[str], class_names: tuple[str, ...]
-) -> Labeller:
-    index = {one: number for number, one in enumerate(class_names)}
-    class_map = np.array([index.get(one, -1) for one in known], np.int32)
-    weights = np.zeros(len(class_names))
-    weights[class_map[class_map >= 0]] = 1.0
-    return Labeller(name, folder, class_map, weights)
+def _teacher_weights(text: str) -> dict[str, float]:
+    pairs = [part.partition("=") for part in config.names_list(text)]
+    try:
+        return {name.strip(): float(value) for name, _, value in pairs}
+    except ValueError:
+        raise UserError(f"--teacher_weights={text!r} must look like big=2,small=1.") from None

@@ -103,7 +103,7 @@ def _evaluate(run: Run, models: dict[str, str], source: Source) -> job.Result:
         network = load_network(path)
         thresholds = working_thresholds(network)
         detector = NetworkDetector(network, batch_size=_BATCH_SIZE)
-        metrics[name], counts = _score(
+        metrics[name], counts = score(
             detector, source, thresholds=thresholds, folder=run.folder("evaluate", name)
         )
         metrics[name]["parameters"] = count_parameters(network)
@@ -120,10 +120,20 @@ def working_thresholds(network: Network) -> list[float]:
     return network.meta.get("score_thresholds") or [_THRESHOLD] * len(network.class_names)
 
 
-def _score(
+def score(
     detector: Detector, source: Source, *, thresholds: Sequence[float], folder: str
 ) -> tuple[dict, manifests.Counts]:
-    """One model's numbers, and what became of the images; leaves its files in `folder`."""
+    """Scores any detector on a source.
+
+    Args:
+        detector: Student, teacher or export.
+        source: Labelled images.
+        thresholds: Working threshold of each of the detector's classes.
+        folder: Gets detections.json and curves.json.
+
+    Returns:
+        The model's numbers for metrics.json, and what became of the images.
+    """
     timed, found, unusable = Timed(detector), [], set()
     counts = manifests.Counts()
     count_rejects(counts, source.rejects)

@@ -74,11 +74,15 @@ def pretrain(run: Run) -> bool:
         records = RecordSet.open(files.join(source, f"{PREFIX}-*.tfrecord"))
         lesson = Lesson(
             "pretrain", settings.student, settings.pretrain_steps, records.class_names,
-            records, select=pseudo.selection(settings),
+            records, select=pseudo.selection(run, records.class_names),
         )  # fmt: skip
         return _train(run, lesson, validation=data)
 
     inputs = {"pseudo": run.input_hash(source)}
+    path = files.join(source, pseudo.THRESHOLDS)
+    if files.exists(path):
+        # A person may edit the file; what was learned then no longer follows from it.
+        inputs["thresholds"] = files.sha256(path)
     return _ensure(run, "pretrain", inputs | _labeled_input(run, data), work)
 
 

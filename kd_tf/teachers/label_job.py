@@ -20,7 +20,12 @@ from kd_tf.errors import UserError
 from kd_tf.geometry.detections import Detections
 from kd_tf.manifests import Counts
 from kd_tf.teachers.fusion import Fused, FusionSettings, fuse
-from kd_tf.teachers.predict_job import Work, count_predictions, shard_path
+from kd_tf.teachers.predict_job import (
+    Work,
+    clear_write_errors,
+    count_predictions,
+    shard_path,
+)
 from kd_tf.teachers.predictions import Prediction, read_predictions
 
 PREFIX = "pseudo"
@@ -50,6 +55,15 @@ class Labeller:
     class_map: np.ndarray
     weights: np.ndarray
     calibrate: Calibration | None = None
+
+    def in_run_classes(self, found: Detections) -> Detections:
+        """The teacher's detections with the run's classes and comparable scores."""
+        classes = self.class_map[found.classes].astype(np.int32)
+        keep = classes >= 0
+        scores = found.scores[keep]
+        if self.calibrate is not None:
+            scores = np.asarray(self.calibrate(scores, classes[keep]), np.float32)
+        return Detections(found.boxes[keep], scores, classes[keep])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +98,8 @@ class LabelWriter:
         self._folder = folder
         self._work = work
         self._settings = settings
-        label_map.write(files.join(folder, label_map.FILE_NAME), settings.class_names)
+        with clear_write_errors(folder):
+            label_map.write(files.join(folder, label_map.FILE_NAME), settings.class_names)
 
     def write(self, shard: int) -> None:
         """Writes one shard, unless it is there. Needs every teacher's predictions of it."""
@@ -126,7 +141,8 @@ class LabelWriter:
         return all(map(files.exists, paths))
 
     def _write(self, shard: int, *, skip: frozenset[str]) -> None:
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        threads = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1)
+        with clear_write_errors(self._folder), threads as pool:
             write_shard(
                 self._folder,
                 PREFIX,
@@ -168,7 +184,7 @@ class LabelWriter:
     def _fuse(self, chunk: Sequence[tuple[Prediction, ...]]) -> list[Fused]:
         mapped = [
             [
-                _to_run_classes(stored.detections, who)
+                who.in_run_classes(stored.detections)
                 for stored, who in zip(answers, self._labellers, strict=True)
             ]
             for answers in chunk
@@ -260,15 +276,6 @@ def judged_classes(labellers: Sequence[Labeller]) -> np.ndarray:
     """The classes [K] int32, ascending, that at least one of the teachers could have marked."""
     known = np.stack([who.weights > 0 for who in labellers]).any(axis=0)
     return np.flatnonzero(known).astype(np.int32)
-
-
-def _to_run_classes(found: Detections, who: Labeller) -> Detections:
-    classes = who.class_map[found.classes].astype(np.int32)
-    keep = classes >= 0
-    scores = found.scores[keep]
-    if who.calibrate is not None:
-        scores = np.asarray(who.calibrate(scores, classes[keep]), np.float32)
-    return Detections(found.boxes[keep], scores, classes[keep])
 
 
 def _only(found: Detections, settings: FusionSettings) -> Fused:

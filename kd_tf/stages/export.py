@@ -1,0 +1,97 @@
+"""Stage export: writes the student for serving and measures that nothing was lost."""
+
+import importlib.metadata
+from collections.abc import Iterator
+
+import numpy as np
+from absl import logging
+
+from kd_tf import files
+from kd_tf.data.images import check_image
+from kd_tf.data.records import from_example
+from kd_tf.data.shards import RecordSet
+from kd_tf.detectors.network import IOU_THRESHOLD, Network
+from kd_tf.detectors.network_detector import NetworkDetector
+from kd_tf.detectors.saving import load_network
+from kd_tf.export import formats
+from kd_tf.export.meta import ExportMeta
+from kd_tf.manifests import is_complete
+from kd_tf.stages import job, labels, score
+from kd_tf.stages.run import Run
+from kd_tf.teachers.label_job import PREFIX
+
+_REPRESENTATIVE = 100
+_BATCH_SIZE = 16
+
+
+def export(run: Run) -> bool:
+    """Exports the fine-tuned student, else the pre-trained one, and scores what was written."""
+    name = "finetune" if is_complete(run.folder("finetune")) else "pretrain"
+    inputs = {name: run.input_hash(run.need(name))}
+    source = score.held_out(run)
+    stage = job.Stage(
+        "export", run.folder("export"), inputs=inputs | {"eval_data": source.fingerprint}
+    )
+
+    def work() -> job.Result:
+        network = load_network(run.folder(name, "model.keras"))
+        artefacts = formats.export(
+            network,
+            run.folder("export"),
+            formats=formats.parse_formats(run.settings.export_formats),
+            meta=_meta(network, stage=name),
+            representative=lambda: _representative(run),
+        )
+        return _measure(run, network, artefacts, source=source)
+
+    return job.ensure(stage, run.settings, work=work, redo=run.redo)
+
+
+def _meta(network: Network, *, stage: str) -> ExportMeta:
+    return ExportMeta(
+        class_names=network.class_names,
+        image_size=network.image_size,
+        score_thresholds=tuple(score.working_thresholds(network)),
+        iou_threshold=IOU_THRESHOLD,
+        network=network.name,
+        stage=stage,
+        commit=job.commit(),
+        ap=network.meta.get("val_ap"),
+        versions={n: importlib.metadata.version(n) for n in ("keras", "keras-cv", "numpy")},
+    )
+
+
+def _representative(run: Run) -> Iterator[np.ndarray]:
+    """Images the student learned from: 8-bit formats take their value ranges from them."""
+    stage, prefix = ("labeled", labels.TRAIN) if run.settings.labeled else ("pseudo", PREFIX)
+    records = RecordSet.open(run.folder(stage, f"{prefix}-*.tfrecord"))
+    for number in np.linspace(0, len(records) - 1, min(_REPRESENTATIVE, len(records))).astype(int):
+        record = from_example(records.read(int(number)), class_names=records.class_names)
+        yield check_image(record.encoded).pixels
+
+
+def _measure(run: Run, network: Network, artefacts: list, *, source) -> job.Result:
+    """Scores each artefact beside the Keras network, on the same images."""
+    limit = run.settings.max_export_ap_drop
+    thresholds = score.working_thresholds(network)
+    detector = NetworkDetector(network, batch_size=_BATCH_SIZE)
+    keras, counts = score.score(
+        detector, source, thresholds=thresholds, folder=run.folder("export", "evaluate", "keras")
+    )
+    rows = {}
+    for one in artefacts:
+        found, _ = score.score(
+            one.load(),
+            source,
+            thresholds=thresholds,
+            folder=run.folder("export", "evaluate", one.format),
+        )
+        drop = formats.check_ap_drop(
+            one, keras_ap=keras["AP"], ap=found["AP"], max_drop=None if limit < 0 else limit
+        )
+        rows[one.format] = {"AP": found["AP"], "drop": drop, "size_bytes": one.size_bytes}
+        logging.info(
+            "%s: AP %.4f, %+.4f against Keras; %s", one.format, found["AP"], -drop, one.path
+        )
+    files.write_json(run.folder("export", "formats.json"), {"keras": {"AP": keras["AP"]}, **rows})
+    return job.Result(("formats.json",), counts, rows)

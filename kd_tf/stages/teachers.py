@@ -1,0 +1,152 @@
+"""The run's teachers: loaded, run over images, and compared with labels where there are some."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from absl import logging
+
+from kd_tf import config, files, manifests
+from kd_tf.data.items import Source
+from kd_tf.errors import UserError
+from kd_tf.evaluation.coco import evaluate
+from kd_tf.evaluation.ground_truth import ground_truth
+from kd_tf.geometry.detections import Detector
+from kd_tf.specs import TEACHER_KINDS, Spec, parse
+from kd_tf.stages import job, labels
+from kd_tf.stages.run import Run
+from kd_tf.teachers import load, predict_job, tta
+from kd_tf.teachers.fusion import FusionSettings
+from kd_tf.teachers.label_job import Labeller
+from kd_tf.teachers.predictions import Prediction, read_predictions
+
+_SCORE_FLOOR = 0.01
+_NAMES = "class_names"
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What one teacher said about a listing.
+
+    Attributes:
+        name: The teacher's name.
+        folder: Where its raw predictions lie.
+    """
+
+    name: str
+    folder: str
+
+    def is_complete(self) -> bool:
+        """Whether all workers have finished."""
+        return manifests.is_complete(self.folder)
+
+    def class_names(self) -> tuple[str, ...]:
+        """The teacher's own classes."""
+        return tuple(manifests.read(self.folder).info[_NAMES])
+
+    def read(self) -> Iterator[Prediction]:
+        """Every image's prediction, in the order of the listing."""
+        for name in shards(self.folder):
+            yield from read_predictions(files.join(self.folder, name))
+
+
+def specs(run: Run) -> list[Spec]:
+    """The teachers given, else the one that stage teacher trained."""
+    if run.settings.teacher:
+        return [parse(text, TEACHER_KINDS) for text in run.settings.teacher]
+    return [parse(f"keras:{run.folder('teacher', 'model.keras')}?name=teacher", TEACHER_KINDS)]
+
+
+def load_teacher(run: Run, spec: Spec) -> Detector:
+    """A teacher, wrapped to see mirrored, scaled or tiled images where the settings say so."""
+    settings = run.settings
+    one = load.load_teacher(
+        spec,
+        settings=load.LoadSettings(batch_size=settings.pseudo_batch_size, score_floor=_SCORE_FLOOR),
+    )
+    fusion = FusionSettings(method="wbf")
+    if settings.tta_scales:
+        scales = tuple(float(part) for part in config.names_list(settings.tta_scales))
+        one = tta.Scaled(one, scales=scales, fusion=fusion)
+    if settings.tta_flip:
+        one = tta.FlippedToo(one, fusion=fusion)
+    if settings.tta_tiles:
+        one = tta.Tiled(one, fusion=FusionSettings(method="nms"))
+    return one
+
+
+def ask(run: Run, spec: Spec, source: Source, *, parts: tuple[str, ...]) -> Answers:
+    """A teacher's raw predictions for a listing, made now if they are not there.
+
+    Args:
+        run: The run.
+        spec: The teacher.
+        source: The listing.
+        parts: Folder below the workdir.
+    """
+    folder = run.folder(*parts)
+    stage = job.Stage(
+        "predictions",
+        folder,
+        inputs={"listing": source.fingerprint, "teacher": _teacher_hash(run, spec)},
+        more_identity={"teacher": spec.text},
+    )
+
+    def work() -> job.Result | None:
+        teacher = load_teacher(run, spec)
+        counts = predict_job.label_predictions(
+            teacher,
+            source,
+            name=spec.name,
+            folder=folder,
+            work=workers(run.settings),
+            score_floor=_SCORE_FLOOR,
+        )
+        if counts is None:
+            return None
+        return job.Result(shards(folder), counts, {_NAMES: list(teacher.needs().class_names)})
+
+    job.ensure(stage, run.settings, work=work, redo=run.redo)
+    return Answers(spec.name, folder)
+
+
+def workers(settings: config.Config) -> predict_job.Work:
+    """How the labelling is cut and which part is this worker's."""
+    return predict_job.Work(
+        num_shards=settings.num_shards,
+        worker_index=settings.worker_index,
+        num_workers=settings.num_workers,
+        batch_size=settings.pseudo_batch_size,
+        max_bad_fraction=settings.max_bad_fraction,
+    )
+
+
+def shards(folder: str) -> tuple[str, ...]:
+    """Names of the record files in a folder, in order."""
+    return tuple(name for name in files.list_folder(folder) if name.endswith(".tfrecord"))
+
+
+def refuse_bad(run: Run, answers: Answers, source: Source, *, who: Labeller) -> None:
+    """Raises UserError where a teacher's AP on the validation images is below --min_teacher_ap."""
+    truth = ground_truth(source, class_names=source.class_names)
+    found = ((one.image_id, who.in_run_classes(one.detections)) for one in answers.read())
+    ap = evaluate(truth, found)["AP"]
+    logging.info("teacher %s: AP %s on the validation images.", answers.name, ap)
+    if ap is not None and ap < run.settings.min_teacher_ap:
+        raise UserError(
+            f"Teacher {answers.name} has AP {ap:.3f} on the validation images, below "
+            f"--min_teacher_ap={run.settings.min_teacher_ap}. Look at it with --stage=probe."
+        )
+
+
+def _teacher_hash(run: Run, spec: Spec) -> str:
+    if run.settings.dry_run and not run.settings.teacher:
+        return run.input_hash(run.folder("teacher"))
+    return load.content_hash(spec)
+
+
+def validation(run: Run) -> tuple[labels.LabeledData, Source] | None:
+    """The labelled data and its validation images; None where nothing is labelled."""
+    if not run.settings.labeled:
+        return None
+    data = labels.ensure_labeled(run)
+    return data, data.validation()
