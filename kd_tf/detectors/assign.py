@@ -109,7 +109,8 @@ def by_overlap(
     overlaps = boxes_lib.pairwise_iou(boxes, anchors[None])
     overlaps = tf.where(valid[..., None], overlaps, -1.0)
     box = _highest(tf.where(overlaps >= positive_iou, overlaps, -1.0))
-    centres = (anchors[:, :2] + anchors[:, 2:]) / 2.0
+    # To 1/64 px: the nine anchors of a place tie, and rounding must not choose among them.
+    centres = tf.round((anchors[:, :2] + anchors[:, 2:]) * 32.0) / 64.0
     # Overlap decides; among equals (none at all, for a box of no area) the nearest centre.
     preference = overlaps - 1e-4 * _distances(centres, boxes)
     box = serve_every_box(box, preference=preference, valid=valid)

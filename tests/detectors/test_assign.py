@@ -1,0 +1,202 @@
+"""Assignments worked out by hand."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kd_tf.detectors import assign
+
+
+def _task_aligned(*, points, predicted, scores, boxes, classes, valid=None):
+    valid = [True] * len(boxes) if valid is None else valid
+    found = assign.task_aligned(
+        tf.constant([scores], tf.float32),
+        tf.constant([predicted], tf.float32),
+        points=tf.constant(points, tf.float32),
+        boxes=tf.constant([boxes], tf.float32),
+        classes=tf.constant([classes]),
+        valid=tf.constant([valid]),
+    )
+    return found.positive[0].numpy(), found.box[0].numpy(), found.target[0].numpy()
+
+
+def test_task_aligned_targets_by_hand():
+    # Anchor 0 predicts the box: CIoU 1. Anchor 1 predicts its upper half: IoU .5, less the
+    # centres' 25 / 800, less alpha v: v = 4 / pi^2 (atan 1 - atan 2)^2 = .041952 and
+    # alpha = v / (.5 + v) = .077410: .465502, to the sixth power .010176. Both scores are
+    # .25, which drops out. Anchor 2 is outside.
+    positive, box, target = _task_aligned(
+        points=[[4, 4], [12, 12], [30, 30]],
+        predicted=[[0, 0, 20, 20], [0, 0, 20, 10], [0, 0, 20, 20]],
+        scores=[[0.25], [0.25], [0.9]],
+        boxes=[[0, 0, 20, 20]],
+        classes=[0],
+    )
+    np.testing.assert_array_equal(positive, [True, True, False])
+    np.testing.assert_array_equal(box, [0, 0, 0])
+    np.testing.assert_allclose(target, [1.0, 0.010176, 0.0], atol=2e-6)
+
+
+def test_task_aligned_score_counts_with_its_root():
+    # Equal boxes; scores .81 and .25 of the box's class: .9 and .5, so .5 / .9 of the best.
+    _, _, target = _task_aligned(
+        points=[[4, 4], [12, 12]],
+        predicted=[[0, 0, 20, 20]] * 2,
+        scores=[[0.1, 0.81], [0.9, 0.25]],
+        boxes=[[0, 0, 20, 20]],
+        classes=[1],
+    )
+    np.testing.assert_allclose(target, [1.0, 0.5 / 0.9], atol=1e-5)
+
+
+def test_task_aligned_keeps_the_ten_best():
+    # Twelve anchors inside; number 3 and 7 have the lowest scores.
+    scores = np.linspace(0.9, 0.8, 12)
+    scores[[3, 7]] = 0.1
+    positive, _, _ = _task_aligned(
+        points=[[1 + i, 5] for i in range(12)],
+        predicted=[[0, 0, 20, 10]] * 12,
+        scores=scores[:, None],
+        boxes=[[0, 0, 20, 10]],
+        classes=[0],
+    )
+    np.testing.assert_array_equal(np.flatnonzero(~positive), [3, 7])
+
+
+def test_task_aligned_equal_anchors_keep_the_first():
+    positive, _, _ = _task_aligned(
+        points=[[1 + i, 5] for i in range(12)],
+        predicted=[[0, 0, 20, 10]] * 12,
+        scores=[[0.5]] * 12,
+        boxes=[[0, 0, 20, 10]],
+        classes=[0],
+    )
+    np.testing.assert_array_equal(np.flatnonzero(~positive), [10, 11])
+
+
+def test_task_aligned_negative_ciou_is_no_alignment():
+    # Far apart, CIoU is about -.7; its sixth power would be +.11. Target 0, yet positive: the
+    # box has no other anchor.
+    positive, _, target = _task_aligned(
+        points=[[5, 5]],
+        predicted=[[100, 100, 101, 140]],
+        scores=[[0.9]],
+        boxes=[[0, 0, 10, 10]],
+        classes=[0],
+    )
+    np.testing.assert_array_equal(positive, [True])
+    np.testing.assert_array_equal(target, [0.0])
+
+
+def test_task_aligned_shared_anchor_goes_to_the_higher_overlap():
+    # Both boxes hold anchor 0, which predicts box 1 exactly. Box 0 keeps anchor 1.
+    positive, box, _ = _task_aligned(
+        points=[[10, 10], [30, 30]],
+        predicted=[[5, 5, 15, 15], [0, 0, 38, 38]],
+        scores=[[0.9, 0.1], [0.5, 0.5]],
+        boxes=[[0, 0, 40, 40], [5, 5, 15, 15]],
+        classes=[0, 1],
+    )
+    np.testing.assert_array_equal(positive, [True, True])
+    np.testing.assert_array_equal(box, [1, 0])
+
+
+def test_task_aligned_box_between_the_points_gets_the_nearest():
+    # 3 px wide, between points at 12 and 20; its centre 15.5 is nearer to 12.
+    positive, box, target = _task_aligned(
+        points=[[12, 12], [20, 12], [4, 4]],
+        predicted=[[14, 10, 17, 14], [0, 0, 30, 30], [0, 0, 30, 30]],
+        scores=[[0.5]] * 3,
+        boxes=[[14, 10, 17, 14]],
+        classes=[0],
+    )
+    np.testing.assert_array_equal(positive, [True, False, False])
+    np.testing.assert_array_equal(box, [0, 0, 0])
+    np.testing.assert_allclose(target, [1.0, 0.0, 0.0], atol=1e-5)
+
+
+def test_task_aligned_padding_gets_nothing():
+    positive, _, target = _task_aligned(
+        points=[[5, 5]],
+        predicted=[[0, 0, 10, 10]],
+        scores=[[0.5]],
+        boxes=[[0, 0, 10, 10]],
+        classes=[-1],
+        valid=[False],
+    )
+    assert not positive.any()
+    assert not target.any()
+
+
+def test_task_aligned_box_with_negative_corner_is_learned():
+    positive, _, target = _task_aligned(
+        points=[[4, 4]],
+        predicted=[[-8, -8, 10, 10]],
+        scores=[[0.5]],
+        boxes=[[-8, -8, 10, 10]],
+        classes=[0],
+    )
+    np.testing.assert_array_equal(positive, [True])
+    np.testing.assert_allclose(target, [1.0], atol=1e-5)
+
+
+def _by_overlap(anchors, boxes, valid=None):
+    valid = [True] * len(boxes) if valid is None else valid
+    found = assign.by_overlap(
+        tf.constant(anchors, tf.float32),
+        boxes=tf.constant([boxes], tf.float32),
+        valid=tf.constant([valid]),
+    )
+    box = np.where(found.positive[0], found.box[0], -1)
+    return box, found.ignored[0].numpy()
+
+
+@pytest.mark.parametrize(
+    ("height", "box", "ignored"),
+    [
+        pytest.param(10.0, 0, False, id="same"),
+        pytest.param(19.9, 0, False, id="above_half"),
+        pytest.param(20.1, -1, True, id="below_half"),
+        pytest.param(24.9, -1, True, id="above_two_fifths"),
+        pytest.param(25.1, -1, False, id="below_two_fifths"),
+    ],
+)
+def test_by_overlap_thresholds(height, box, ignored):
+    # IoU of a 10 x 10 box with 10 x height is 10 / height; anchor 0 keeps the box served.
+    found, ignore = _by_overlap([[0, 0, 10, 10], [0, 0, 10, height]], [[0, 0, 10, 10]])
+    assert (found[0], found[1], ignore[1]) == (0, box, ignored)
+
+
+def test_by_overlap_every_box_has_an_anchor():
+    # Box 0 overlaps anchor 1 by 9 / 100; box 1 has no area and is nearest to anchor 0.
+    found, ignored = _by_overlap(
+        [[0, 0, 10, 10], [20, 20, 30, 30], [40, 0, 50, 10]],
+        [[22, 22, 25, 25], [8, 8, 8, 8]],
+    )
+    np.testing.assert_array_equal(found, [1, 0, -1])
+    assert not ignored.any()
+
+
+def test_by_overlap_equal_boxes_take_different_anchors():
+    # The first takes the anchor both overlap most, the second its next best.
+    found, _ = _by_overlap(
+        [[0, 0, 10, 10], [0, 0, 10, 12], [50, 50, 60, 60]], [[0, 0, 9, 10], [0, 0, 9, 10]]
+    )
+    # Both anchors overlap box 0 by at least half; box 1 is served with the one it prefers.
+    np.testing.assert_array_equal(found, [1, 0, -1])
+
+
+def test_serve_every_box_passes_a_lost_anchor_on():
+    # Box 1 has none and prefers anchor 0, the only one of box 0, which then takes anchor 1.
+    preference = tf.constant([[[0.9, 0.5, 0.1], [0.8, 0.2, 0.1]]])
+    served = assign.serve_every_box(
+        tf.constant([[0, -1, -1]]), preference=preference, valid=tf.constant([[True, True]])
+    )
+    np.testing.assert_array_equal(served, [[1, 0, -1]])
+
+
+def test_serve_every_box_with_more_boxes_than_anchors_ends():
+    served = assign.serve_every_box(
+        tf.constant([[-1, -1]]), preference=tf.zeros((1, 3, 2)), valid=tf.ones((1, 3), tf.bool)
+    )
+    np.testing.assert_array_equal(np.sort(served[0]), [0, 1])
