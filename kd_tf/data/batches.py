@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kd_tf.data.images import check_image
 from kd_tf.data.items import Source
-from kd_tf.errors import RejectedError
+from kd_tf.errors import RejectedError, UserError
 from kd_tf.geometry.detections import Needs
 from kd_tf.geometry.letterbox import resize_image
 
@@ -38,6 +38,8 @@ def load(source: Source, row: int) -> tuple[np.ndarray, Facts]:
     except RejectedError as error:
         detail = str(error).removeprefix(f"{error.reason}: ").removeprefix(error.reason)
         return np.zeros((1, 1, 3), np.uint8), Facts(reason=error.reason, detail=detail)
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"{source.key(source.items[row])} cannot be read: {error}") from error
     facts = Facts(image.height, image.width, image.sha256, image.format, image.reencoded)
     return image.pixels, facts
 

@@ -1,13 +1,11 @@
 """Fuses what the teachers said, image by image, and writes the records a student learns from."""
 
 import concurrent.futures
-import dataclasses
 import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 from absl import logging
 
 from kd_tf import files, progress
@@ -17,9 +15,9 @@ from kd_tf.data.items import Source
 from kd_tf.data.records import Record, pseudo_objects, to_example
 from kd_tf.data.shards import INDEX_SUFFIX, shard_name, shard_rows, write_shard
 from kd_tf.errors import UserError
-from kd_tf.geometry.detections import Detections
 from kd_tf.manifests import Counts
-from kd_tf.teachers.fusion import Fused, FusionSettings, fuse
+from kd_tf.teachers.fusion import Fused
+from kd_tf.teachers.labeller import Labeller, LabelSettings, fuse_teachers, judged_classes
 from kd_tf.teachers.predict_job import (
     Work,
     clear_write_errors,
@@ -32,53 +30,6 @@ PREFIX = "pseudo"
 DUPLICATE = "duplicate image"
 # Images fused together; what is in memory at most, whatever the size of the data set.
 _CHUNK = 64
-
-Calibration = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Labeller:
-    """One teacher's share in the labels.
-
-    Attributes:
-        name: The teacher's name.
-        folder: Where its raw predictions lie.
-        class_map: [K] int32, the run's class of each of the teacher's classes; -1 is dropped.
-        weights: [C] float, how much it counts in each class of the run; 0 where it does not
-            know the class.
-        calibrate: (scores [N], run classes [N]) -> scores [N] comparable between teachers;
-            None leaves them as they are.
-    """
-
-    name: str
-    folder: str
-    class_map: np.ndarray
-    weights: np.ndarray
-    calibrate: Calibration | None = None
-
-    def in_run_classes(self, found: Detections) -> Detections:
-        """The teacher's detections with the run's classes and comparable scores."""
-        classes = self.class_map[found.classes].astype(np.int32)
-        keep = classes >= 0
-        scores = found.scores[keep]
-        if self.calibrate is not None:
-            scores = np.asarray(self.calibrate(scores, classes[keep]), np.float32)
-        return Detections(found.boxes[keep], scores, classes[keep])
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelSettings:
-    """How the labels are made.
-
-    Attributes:
-        class_names: The run's class list.
-        fusion: How several teachers become one; one teacher is left as it is.
-        score_thresholds: [C] lowest score of a working label, per class.
-    """
-
-    class_names: tuple[str, ...]
-    fusion: FusionSettings
-    score_thresholds: np.ndarray
 
 
 class LabelWriter:
@@ -165,11 +116,21 @@ class LabelWriter:
             for answers in zip(*streams, strict=True)
             if not answers[0].reason and answers[0].key not in skip
         )
-        for chunk in _batched(good, _CHUNK):
-            _check_rows(chunk, rows)
-            encoded = pool.map(self._read, [answers[0] for answers in chunk])
-            for answers, fused, content in zip(chunk, self._fuse(chunk), encoded, strict=True):
+        chunks = _ahead(_batched(good, _CHUNK), self._start_reading(rows, pool))
+        for chunk, encoded in chunks:
+            said = [[stored.detections for stored in answers] for answers in chunk]
+            labels = fuse_teachers(said, self._labellers, fusion=self._settings.fusion)
+            for answers, fused, content in zip(chunk, labels, encoded, strict=True):
                 yield to_example(self._record(answers[0], fused, content))
+
+    def _start_reading(
+        self, rows: range, pool: concurrent.futures.Executor
+    ) -> Callable[[Sequence[tuple[Prediction, ...]]], Iterator[bytes]]:
+        def start(chunk: Sequence[tuple[Prediction, ...]]) -> Iterator[bytes]:
+            _check_rows(chunk, rows)
+            return pool.map(self._read, [answers[0] for answers in chunk])
+
+        return start
 
     def _read(self, stored: Prediction) -> bytes:
         """The bytes a record keeps. The file must be the one the teachers saw."""
@@ -180,19 +141,6 @@ class LabelWriter:
                 "with --overwrite."
             )
         return check_image(encoded).encoded if stored.reencoded else encoded
-
-    def _fuse(self, chunk: Sequence[tuple[Prediction, ...]]) -> list[Fused]:
-        mapped = [
-            [
-                who.in_run_classes(stored.detections)
-                for stored, who in zip(answers, self._labellers, strict=True)
-            ]
-            for answers in chunk
-        ]
-        if len(self._labellers) == 1:
-            return [_only(teachers[0], self._settings.fusion) for teachers in mapped]
-        weights = np.stack([who.weights for who in self._labellers])
-        return fuse(mapped, weights=weights, settings=self._settings.fusion)
 
     def _record(self, stored: Prediction, fused: Fused, encoded: bytes) -> Record:
         found = fused.detections
@@ -272,19 +220,6 @@ def write_labels(
     return LabelWriter(source, labellers, folder=folder, work=work, settings=settings).finish()
 
 
-def judged_classes(labellers: Sequence[Labeller]) -> np.ndarray:
-    """The classes [K] int32, ascending, that at least one of the teachers could have marked."""
-    known = np.stack([who.weights > 0 for who in labellers]).any(axis=0)
-    return np.flatnonzero(known).astype(np.int32)
-
-
-def _only(found: Detections, settings: FusionSettings) -> Fused:
-    """One teacher's detections, limited as fused ones are."""
-    order = np.argsort(-found.scores, kind="stable")
-    order = order[found.scores[order] >= settings.score_floor][: settings.max_detections]
-    return Fused(found[order], np.zeros(len(order), np.int32))
-
-
 def _check_rows(chunk: Sequence[tuple[Prediction, ...]], rows: range) -> None:
     for answers in chunk:
         first = answers[0]
@@ -295,6 +230,20 @@ def _check_rows(chunk: Sequence[tuple[Prediction, ...]], rows: range) -> None:
                 f"The teachers' predictions for {first.key} were made of other images than "
                 "this listing's. Do the predictions again with --overwrite."
             )
+
+
+def _ahead(
+    chunks: Iterator[tuple], start: Callable[[tuple], Iterator[bytes]]
+) -> Iterator[tuple[tuple, Iterator[bytes]]]:
+    """Each chunk with what `start` began for it; the next one is begun before this one is used."""
+    waiting = None
+    for chunk in chunks:
+        begun = (chunk, start(chunk))
+        if waiting is not None:
+            yield waiting
+        waiting = begun
+    if waiting is not None:
+        yield waiting
 
 
 def _batched(items: Iterator, size: int) -> Iterator[tuple]:

@@ -1,9 +1,10 @@
 """From a teacher's spec to a detector, whatever the kind."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable
 
-from kd_tf import files
+from kd_tf import files, manifests
 from kd_tf.data.predict import Recaller
 from kd_tf.errors import UserError
 from kd_tf.geometry.detections import Detector
@@ -42,22 +43,33 @@ def load_teacher(spec: Spec, *, settings: LoadSettings | None = None) -> Detecto
 
 
 def content_hash(spec: Spec) -> str:
-    """Hex sha256 of what decides a teacher's answers: its files' content.
+    """Hex sha256 of what decides a teacher's answers: its options and its files' content.
 
-    For a `kerascv:` preset or a `python:` factory, which are code, it is the spec's text.
+    Where files lie does not matter. Of a `python:` teacher the factory's own file counts, not
+    what it imports; of a `kerascv:` preset only the name.
     """
-    from kd_tf.manifests import content_hash as hash_of
+    options = {k: _content(v) for k, v in spec.options.items() if k != "name"}
+    location = _content(spec.location)
+    if spec.kind == "python":
+        location = [location, _module_content(spec.location.partition(":")[0])]
+    return manifests.content_hash([spec.kind, location, options])
 
-    parts = [spec.kind, {k: v for k, v in spec.options.items() if k != "name"}]
-    named = [spec.options.get(key, "") for key in ("label_map", "classes", "categories", "images")]
-    named += [v for v in spec.options.values() if spec.kind == "python"]
-    for path in (spec.location, *named):
-        if path and files.exists(path):
-            inside = files.walk(path) if files.is_folder(path) else [path]
-            parts.append([files.sha256(file) for file in inside])
-        else:
-            parts.append(path)
-    return hash_of(parts)
+
+def _content(value: str) -> str | list[str]:
+    """The hashes of the files at a path; a value that is no path stays as it is."""
+    if not value or not files.exists(value):
+        return value
+    return [
+        files.sha256(file) for file in (files.walk(value) if files.is_folder(value) else [value])
+    ]
+
+
+def _module_content(name: str) -> str:
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return name
+    return files.sha256(found.origin) if found and found.origin else name
 
 
 def need(spec: Spec, path: str) -> str:

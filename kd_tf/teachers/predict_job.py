@@ -1,10 +1,12 @@
 """Runs one teacher over a listing, shard by shard; finished files are the progress."""
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 
+import tensorflow as tf
 from absl import logging
 
 from kd_tf import files, progress
@@ -83,7 +85,10 @@ def label_predictions(
         UserError: The folder belongs to another listing, too many images are unusable,
             or the teacher fails.
     """
-    _freeze_listing(source, folder)
+    if hasattr(teacher, "check_images"):
+        teacher.check_images(source)
+    with clear_write_errors(folder):
+        _freeze_listing(source, folder)
     todo = [k for k in work.shards() if not files.exists(_path(folder, k, work.num_shards))]
     runs = [shard_rows(len(source.items), work.num_shards, shard=k) for k in todo]
     rows = [row for run in runs for row in run]
@@ -105,7 +110,10 @@ def label_predictions(
         for shard, run in zip(todo, runs, strict=True):
             mine = itertools.islice(stored, len(run))
             records = (to_bytes(p) for p in _watched(mine, bad=bad, bar=bar))
-            write_shard(folder, PREFIX, shard=shard, num_shards=work.num_shards, records=records)
+            with clear_write_errors(folder):
+                write_shard(
+                    folder, PREFIX, shard=shard, num_shards=work.num_shards, records=records
+                )
             if on_shard:
                 on_shard(shard)
     return count_predictions(source, folder=folder, work=work, name=name)
@@ -146,6 +154,18 @@ def count_predictions(source: Source, *, folder: str, work: Work, name: str) -> 
             if stored.num_outside:
                 counts.skipped_boxes["in the padding, outside the image"] += stored.num_outside
     return counts
+
+
+@contextlib.contextmanager
+def clear_write_errors(folder: str) -> Iterator[None]:
+    """Turns what a full disk or a read-only folder raises into a UserError that says so."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(
+            f"{folder} cannot be written: {error}. Make room or give the right to write, then run "
+            "the same command again: finished shards are kept."
+        ) from error
 
 
 class BadImages:

@@ -1,0 +1,121 @@
+"""Killed workers, full disks, read-only folders: nothing is half done, nothing is lost."""
+
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kd_tf.data.shards import RecordSet
+from kd_tf.data.verify import verify
+from kd_tf.errors import UserError
+from kd_tf.teachers.predict_job import Work, label_predictions
+from tests.teachers.made import RectangleTeacher, made_source
+from tests.teachers.worker import run
+
+NUM_IMAGES, NUM_SHARDS, KILLS = 60, 12, 20
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+def _start(folder, *, worker: int, num_workers: int, delay_ms: int) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.teachers.worker", str(folder)]
+    numbers = [NUM_IMAGES, NUM_SHARDS, worker, num_workers, delay_ms]
+    return subprocess.Popen(
+        [*command, *map(str, numbers)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+    )
+
+
+def _records(folder) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(pathlib.Path(folder).iterdir())
+            if ".part-" not in p.name}  # fmt: skip
+
+
+def _done_shards(folder) -> set[str]:
+    return {str(p.relative_to(folder)) for p in pathlib.Path(folder).rglob("*.tfrecord")}
+
+
+def _kill_once(folder, *, num_workers: int, chance: random.Random) -> tuple[int, int]:
+    """Starts all workers, kills them at a random moment; shards finished before and after."""
+    before = len(_done_shards(folder))
+    workers = [
+        _start(folder, worker=i, num_workers=num_workers, delay_ms=40) for i in range(num_workers)
+    ]
+    for worker in workers:
+        worker.stdout.readline()
+    time.sleep(chance.uniform(0.2, 2.5))
+    for worker in workers:
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+    return before, len(_done_shards(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [1, 2, 3])
+def test_job_killed_20_times_gives_the_bytes_of_an_uninterrupted_run(tmp_path, num_workers):
+    work = Work(NUM_SHARDS, batch_size=4, max_bad_fraction=0.1)
+    assert run(str(tmp_path / "whole"), num_images=NUM_IMAGES, work=work, delay_s=0)
+    chance, folder = random.Random(num_workers), tmp_path / "killed"
+    folder.mkdir()
+    for _ in range(KILLS):
+        before, after = _kill_once(folder, num_workers=num_workers, chance=chance)
+        assert after >= before
+    for worker in range(num_workers):
+        process = _start(folder, worker=worker, num_workers=num_workers, delay_ms=0)
+        code = process.wait(timeout=300)
+    assert code == 0
+    assert _records(folder / "pseudo") == _records(tmp_path / "whole" / "pseudo")
+    for teacher in ("one", "two"):
+        whole = tmp_path / "whole" / "predictions" / teacher
+        assert _records(folder / "predictions" / teacher) == _records(whole)
+    ids = RecordSet.open(str(folder / "pseudo")).source_ids
+    # One image is empty, one has the bytes of another.
+    assert len(ids) == len(set(ids)) == NUM_IMAGES - 2
+    verify(str(folder / "pseudo"))
+
+
+@pytest.mark.slow
+def test_job_on_a_full_disk_says_so_and_goes_on_afterwards(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True
+    )
+    if mount.returncode:
+        pytest.skip("mount: a small tmpfs needs root")
+    try:
+        source, work = made_source(400), Work(num_shards=16, batch_size=8)
+        with pytest.raises(UserError, match=r"cannot be written.*(No space|exhausted)"):
+            label_predictions(
+                RectangleTeacher(), source, name="one", folder=str(disk / "one"), work=work
+            )
+        done = sorted(p.name for p in (disk / "one").glob("*.tfrecord"))
+        assert 0 < len(done) < 16
+        finished = {name: (disk / "one" / name).read_bytes() for name in done}
+        subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+        counts = label_predictions(
+            RectangleTeacher(), source, name="one", folder=str(disk / "one"), work=work
+        )
+        assert counts.written == 400
+        for name, content in finished.items():
+            assert (disk / "one" / name).read_bytes() == content
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_job_in_a_folder_that_cannot_be_written_says_so(tmp_path):
+    # A file where the folder should be: no rights needed to make it, and root fails on it too.
+    (tmp_path / "one").write_text("in the way")
+    with pytest.raises(UserError, match="one") as caught:
+        label_predictions(
+            RectangleTeacher(), made_source(2), name="one", folder=str(tmp_path / "one"),
+            work=Work(num_shards=1),
+        )  # fmt: skip
+    assert "cannot be written" in str(caught.value)

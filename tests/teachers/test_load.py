@@ -1,0 +1,328 @@
+"""Teachers of every kind: what they give, and what is said about those that cannot be used."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kd_tf import specs
+from kd_tf.data.predict import predict
+from kd_tf.errors import UserError
+from kd_tf.geometry.detections import Detections, Needs
+from kd_tf.teachers.load import LoadSettings, content_hash, load_teacher
+from kd_tf.teachers.predict_job import Work, label_predictions
+from tests.teachers.made import CLASS_NAMES, RectangleTeacher, made_source
+
+
+def load(text: str, **settings):
+    return load_teacher(specs.parse(text, specs.TEACHER_KINDS), settings=LoadSettings(**settings))
+
+
+def make_rectangles(*, names: str = "bright,dark", score: str = "0.8"):
+    return RectangleTeacher(names.split(","), score=float(score))
+
+
+def make_nothing():
+    return object()
+
+
+def make_wrong_needs():
+    class Wrong(RectangleTeacher):
+        def needs(self):
+            return ("bright", 32, 32)
+
+    return Wrong()
+
+
+def make_failing():
+    raise OSError("weights not found")
+
+
+def test_python_teacher_gets_the_options_as_text():
+    teacher = load("python:tests.teachers.test_load:make_rectangles?names=a,b&score=0.5&name=x")
+    assert teacher.needs().class_names == ("a", "b")
+    first = next(iter(predict(teacher, made_source(1), batch_size=1)))
+    np.testing.assert_allclose(first.detections.scores, [0.5, 0.125])
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        pytest.param("python:tests.teachers.test_load", "module:factory", id="no_factory"),
+        pytest.param("python:no.such.module:f", "cannot import", id="no_module"),
+        pytest.param("python:tests.teachers.test_load:nothing", "cannot import", id="no_name"),
+        pytest.param(
+            "python:tests.teachers.test_load:make_nothing", "method 'needs'", id="methods"
+        ),
+        pytest.param("python:tests.teachers.test_load:make_wrong_needs", "a tuple", id="needs"),
+        pytest.param(
+            "python:tests.teachers.test_load:make_failing", "weights not found", id="raises"
+        ),
+        pytest.param(
+            "python:tests.teachers.test_load:make_rectangles?size=3", "unexpected", id="option"
+        ),
+    ],
+)
+def test_python_teacher_that_cannot_be_used_is_named(spec, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load(spec)
+    assert spec in str(caught.value)
+
+
+class ObjectDetectionApi(tf.Module):
+    """Gives one box (ymin .1, xmin .2, ymax .5, xmax .8), score .7, label 3, and padding."""
+
+    def __init__(self, *, box_key: str = "detection_boxes", label: float = 3.0):
+        super().__init__()
+        self._box_key = box_key
+        self._label = tf.Variable(label)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+    def __call__(self, input_tensor):
+        num = tf.shape(input_tensor)[0]
+        boxes = tf.constant([[[0.1, 0.2, 0.5, 0.8], [0, 0, 0, 0]]])
+        return {
+            self._box_key: tf.tile(boxes, [num, 1, 1]),
+            "detection_scores": tf.tile([[0.7, 0.0]], [num, 1]),
+            "detection_classes": tf.tile([[self._label, 1.0]], [num, 1]),
+            "num_detections": tf.tile([1.0], [num]),
+        }
+
+
+@pytest.fixture(scope="module")
+def saved_models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved_models")
+    good = ObjectDetectionApi()
+    tf.saved_model.save(good, str(folder / "good"), signatures=good.__call__)
+    wrong = ObjectDetectionApi(box_key="raw_boxes")
+    tf.saved_model.save(wrong, str(folder / "wrong_names"), signatures=wrong.__call__)
+    bare = tf.Module()
+    bare.value = tf.Variable(1.0)
+    tf.saved_model.save(bare, str(folder / "no_signature"))
+    (folder / "map.pbtxt").write_text(
+        'item { id: 1 name: "cat" } item { id: 3 name: "dog" display_name: "Dog" }'
+    )
+    (folder / "names.txt").write_text("cat\nbird\ndog\n")
+    (folder / "short.txt").write_text("cat\nbird\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("label_map", "names", "index"),
+    [("map.pbtxt", ("cat", "Dog"), 1), ("names.txt", ("cat", "bird", "dog"), 2)],
+)
+def test_saved_model_outputs_become_detections(saved_models, label_map, names, index):
+    teacher = load(
+        f"saved_model:{saved_models}/good?label_map={saved_models}/{label_map}"
+        "&input_size=50x100&resize=stretch"
+    )
+    assert teacher.needs() == Needs(names, 50, 100, "stretch")
+    found = teacher.detect(np.zeros((3, 50, 100, 3), np.uint8))
+    assert len(found) == 3
+    # yxyx in 0..1 of 50x100: x1 = .2*100, y1 = .1*50, x2 = .8*100, y2 = .5*50.
+    np.testing.assert_allclose(found[2].boxes, [[20, 5, 80, 25]], rtol=1e-6)
+    np.testing.assert_allclose(found[2].scores, [0.7], rtol=1e-6)
+    assert found[2].classes.tolist() == [index]
+
+
+def test_saved_model_without_size_takes_images_as_they_are(saved_models):
+    teacher = load(f"saved_model:{saved_models}/good?label_map={saved_models}/map.pbtxt")
+    assert teacher.needs().resize == "none"
+    first = next(iter(predict(teacher, made_source(1), batch_size=4)))
+    np.testing.assert_allclose(first.detections.boxes, [[6.4, 2.4, 25.6, 12]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param("good", "names of its classes are not known", id="no_names"),
+        pytest.param("good?label_map=nowhere.txt", "nowhere.txt is not there", id="no_file"),
+        pytest.param("good?label_map=M&signature=other", "no signature 'other'", id="signature"),
+        pytest.param("good?label_map=M&input_size=big", "form HxW", id="size"),
+        pytest.param("good?label_map=M&input_size=8x8&resize=crop", "not one of", id="resize"),
+        pytest.param("wrong_names?label_map=M", "not .'detection_boxes'", id="outputs"),
+        pytest.param("no_signature?label_map=M", "has no signature", id="none"),
+        pytest.param("absent?label_map=M", "nothing at", id="absent"),
+    ],
+)
+def test_saved_model_that_cannot_be_used_is_named(saved_models, options, message):
+    text = f"saved_model:{saved_models}/{options.replace('=M', f'={saved_models}/map.pbtxt')}"
+    with pytest.raises(UserError, match=message) as caught:
+        load(text)
+    assert text in str(caught.value)
+
+
+def test_saved_model_label_out_of_range_names_teacher_and_image(saved_models):
+    teacher = load(f"saved_model:{saved_models}/good?label_map={saved_models}/short.txt")
+    with pytest.raises(UserError, match="class 3 is out of range"):
+        list(predict(teacher, made_source(1), batch_size=1, name="short"))
+
+
+def _result(image_id, category_id=7, bbox=(2, 3, 10, 5), score=0.6):
+    return {"image_id": image_id, "category_id": category_id, "bbox": bbox, "score": score}
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Writes results and categories; gives the spec."""
+
+    def write(
+        content, categories='{"categories": [{"id": 9, "name": "dog"}, {"id": 7, "name": "cat"}]}'
+    ):
+        (tmp_path / "r.json").write_text(
+            content if isinstance(content, str) else json.dumps(content)
+        )
+        (tmp_path / "c.json").write_text(categories)
+        return f"results:{tmp_path}/r.json?categories={tmp_path}/c.json"
+
+    return write
+
+
+def test_results_are_joined_by_image_id(results):
+    teacher = load(results([_result(3, 9, score=0.9), _result(1), _result(3)]))
+    assert teacher.needs().class_names == ("cat", "dog")
+    teacher.check_images(made_source(3))
+    found = [p.detections for p in predict(teacher, made_source(3), batch_size=1)]
+    assert [len(f) for f in found] == [1, 0, 2]
+    np.testing.assert_allclose(found[0].boxes, [[2, 3, 12, 8]])
+    assert found[2].classes.tolist() == [1, 0]
+    np.testing.assert_allclose(found[2].scores, [0.9, 0.6])
+
+
+def test_results_are_joined_by_file_name(results, tmp_path):
+    images = {"images": [{"id": 500, "file_name": "some/folder/1"}]}
+    (tmp_path / "i.json").write_text(json.dumps(images))
+    teacher = load(results([_result(500)]) + f"&images={tmp_path}/i.json")
+    # The location of the made source's second item is "1".
+    found = [len(p.detections) for p in predict(teacher, made_source(3), batch_size=1)]
+    assert found == [0, 1, 0]
+
+
+def test_results_for_unknown_images_are_refused(results):
+    teacher = load(results([_result(1), _result(77), _result(78)]))
+    with pytest.raises(UserError, match=r"2 images that the data 'made' does not hold.*77, 78"):
+        teacher.check_images(made_source(3))
+
+
+def test_results_for_unknown_images_stop_the_job_before_it_writes(results, tmp_path):
+    teacher = load(results([_result(77)]))
+    with pytest.raises(UserError, match="does not hold"):
+        label_predictions(
+            teacher, made_source(3), name="r", folder=str(tmp_path / "r"), work=Work(num_shards=1)
+        )
+    assert not (tmp_path / "r").exists()
+
+
+def test_results_empty_list_is_a_teacher_that_saw_nothing(results):
+    teacher = load(results([]))
+    teacher.check_images(made_source(2))
+    assert [len(p.detections) for p in predict(teacher, made_source(2), batch_size=1)] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "categories", "message"),
+    [
+        pytest.param("no json", None, "is not JSON", id="no_json"),
+        pytest.param({"images": []}, None, "not a COCO results file", id="instances"),
+        pytest.param([{"image_id": 1}], None, "not a COCO results file", id="keys"),
+        pytest.param([_result(1, 8)], None, "categories .8.", id="category"),
+        pytest.param([_result(1)], '{"a": 1}', "names no categories", id="no_categories"),
+    ],
+)
+def test_results_that_cannot_be_used_are_named(results, content, categories, message):
+    text = results(content, categories) if categories else results(content)
+    with pytest.raises(UserError, match=message) as caught:
+        load(text)
+    assert text in str(caught.value)
+
+
+def test_results_without_categories_is_refused(results):
+    text = results([_result(1)]).partition("?")[0]
+    with pytest.raises(UserError, match=r"give .categories=FILE"):
+        load(text)
+
+
+def test_tflite_real_file_names_classes_from_its_metadata(real_data):
+    teacher = load(f"tflite:{real_data}/weights/ssd_mobilenet_v1.tflite")
+    needs = teacher.needs()
+    assert (needs.height, needs.width, needs.resize) == (300, 300, "stretch")
+    # 91 lines, of which eleven are placeholders for COCO's gaps: 80 names.
+    assert len(needs.class_names) == 80
+    assert needs.class_names[:2] == ("person", "bicycle")
+    assert needs.class_names[-1] == "toothbrush"
+
+
+def test_tflite_real_file_sees_what_is_there(real_data):
+    from kd_tf.data.sources import open_source
+
+    teacher = load(f"tflite:{real_data}/weights/ssd_mobilenet_v1.tflite")
+    folder = real_data / "coco_tiny"
+    source = open_source(
+        specs.parse(
+            f"coco:{folder}/annotations/instances_val2017.json?images={folder}/val2017",
+            specs.DATA_KINDS,
+        )
+    )
+    hits = 0
+    for image in predict(teacher, source, batch_size=2, rows=range(8)):
+        names = {teacher.needs().class_names[c] for c in image.detections.classes[:1]}
+        labels, _ = source.read_labels(image.item)
+        hits += bool(names & {source.class_names[c] for c in labels.classes})
+    # The best detection of an image is nearly always a class that is there.
+    assert hits >= 7
+
+
+def test_tflite_wrong_offset_is_out_of_range(real_data):
+    weights = real_data / "weights"
+    teacher = load(f"tflite:{weights}/ssd_mobilenet_v1.tflite?classes=a,b&label_offset=0")
+    rng = np.random.default_rng(0)
+    with pytest.raises(UserError, match="is out of range"):
+        teacher.detect(rng.integers(0, 255, (4, 300, 300, 3)).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        pytest.param("weights/yolox_nano.tflite?classes=a", "four outputs", id="raw_outputs"),
+        pytest.param("weights/yolox_nano.tflite", "no class list", id="no_names"),
+        pytest.param("weights/coco80_names.txt?classes=a", "cannot be loaded", id="no_tflite"),
+        pytest.param(
+            "weights/ssd_mobilenet_v1.tflite?label_offset=one", "whole number", id="offset"
+        ),
+    ],
+)
+def test_tflite_that_cannot_be_used_is_named(real_data, spec, message):
+    with pytest.raises(UserError, match=message):
+        load(f"tflite:{real_data}/{spec}")
+
+
+def test_keras_missing_file_is_named():
+    with pytest.raises(UserError, match=r"nothing at 'no/such\.keras'"):
+        load("keras:no/such.keras")
+
+
+def test_kerascv_unknown_preset_lists_the_known():
+    with pytest.raises(UserError, match="yolo_v8_m_pascalvoc, retinanet_resnet50_pascalvoc"):
+        load("kerascv:yolo_v9")
+
+
+def test_content_hash_follows_the_content(tmp_path):
+    def hash_of(text):
+        return content_hash(specs.parse(text, specs.TEACHER_KINDS))
+
+    (tmp_path / "a.tflite").write_bytes(b"one")
+    (tmp_path / "b.tflite").write_bytes(b"one")
+    first = hash_of(f"tflite:{tmp_path}/a.tflite")
+    assert hash_of(f"tflite:{tmp_path}/b.tflite?name=other") == first
+    assert hash_of(f"tflite:{tmp_path}/a.tflite?label_offset=1") != first
+    code = hash_of("python:tests.teachers.made:f")
+    assert code != hash_of("python:tests.teachers.test_load:f")
+    (tmp_path / "a.tflite").write_bytes(b"two")
+    assert hash_of(f"tflite:{tmp_path}/a.tflite") != first
+
+
+def test_detections_of_a_teacher_keep_the_class_list_order():
+    teacher = load("python:tests.teachers.test_load:make_rectangles")
+    assert teacher.needs().class_names == CLASS_NAMES
+    assert isinstance(teacher.detect(np.full((1, 32, 32, 3), 128, np.uint8))[0], Detections)
