@@ -10,8 +10,10 @@ from kd_tf.errors import UserError
 
 FILE_NAME = "manifest.json"
 _VERSION = 1
-# So many rejects of one reason are kept by name: enough to look at, small in any run.
-_EXAMPLES = 20
+# Images left out are listed by name, all but in a run that goes wrong anyway; boxes only so
+# far that one can look at some.
+_LISTED_IMAGES = 10_000
+_LISTED_BOXES = 20
 
 Json = str | int | float | bool | None | list | dict
 
@@ -25,7 +27,8 @@ class Counts:
         written: Images whose result is in the folder.
         skipped: Images left out, by reason.
         skipped_boxes: Boxes left out of images that were kept, by reason.
-        examples: For each reason the first few, as a person would look for them.
+        examples: For each reason what was left out, as a person would look for it: images
+            up to 10,000, boxes only the first 20.
     """
 
     seen: int = 0
@@ -38,7 +41,7 @@ class Counts:
         """Counts something left out; `whole_image` False means one box of a kept image."""
         (self.skipped if whole_image else self.skipped_boxes)[reason] += 1
         named = self.examples.setdefault(reason, [])
-        if len(named) < _EXAMPLES:
+        if len(named) < self._most(reason):
             named.append(f"{what}: {detail}" if detail else what)
 
     def add(self, other: "Counts") -> None:
@@ -49,7 +52,10 @@ class Counts:
         self.skipped_boxes.update(other.skipped_boxes)
         for reason, named in other.examples.items():
             mine = self.examples.setdefault(reason, [])
-            mine.extend(named[: _EXAMPLES - len(mine)])
+            mine.extend(named[: self._most(reason) - len(mine)])
+
+    def _most(self, reason: str) -> int:
+        return _LISTED_IMAGES if self.skipped[reason] else _LISTED_BOXES
 
     @property
     def bad_fraction(self) -> float:

@@ -78,13 +78,15 @@ def test_read_what_is_no_manifest_says_so(content, message):
         manifests.read(folder)
 
 
-def test_counts_add_keeps_sums_and_a_bounded_number_of_examples():
+def test_counts_add_keeps_sums_all_images_and_a_bounded_number_of_boxes():
     total, part = Counts(), Counts(seen=50, written=20)
     for number in range(30):
         part.skip("bad", f"{number}.jpg")
+        part.skip("bad box", f"box {number}", whole_image=False)
     total.add(part)
     total.add(part)
     assert (total.seen, total.written, total.skipped["bad"]) == (100, 40, 60)
-    assert total.examples["bad"] == [f"{number}.jpg" for number in range(20)]
+    assert total.examples["bad"] == [f"{number}.jpg" for number in range(30)] * 2
+    assert total.examples["bad box"] == [f"box {number}" for number in range(20)]
     assert total.bad_fraction == 0.6
     assert Counts().bad_fraction == 0.0

@@ -82,7 +82,9 @@ def _draw(picture: Picture) -> Image.Image:
         draw.rectangle(
             (x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=1 if crowd else 2
         )
-        draw.text((x1 + 2, y1 + 1), _printable(text), fill=colour)
+        place = (x1 + 2, y1 + 1)
+        draw.rectangle(draw.textbbox(place, _printable(text)), fill=(0, 0, 0))
+        draw.text(place, _printable(text), fill=colour)
     return cell
 
 

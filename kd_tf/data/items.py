@@ -76,6 +76,8 @@ class Source:
         rejects: What listing already left out.
         fingerprint: Hex sha256 of the listing and of the annotation files' content.
         category_ids: The data set's own id of each class (COCO's sparse ids), for results files.
+        read_sha256: Hex sha256 of the original file of an item; None where that is the sha256 of
+            `read_bytes` (records may keep a re-encoded image). Raises RejectedError.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Source:
     rejects: tuple[Reject, ...]
     fingerprint: str
     category_ids: tuple[int, ...] = ()
+    read_sha256: Callable[[Item], str] | None = None
 
     def key(self, item: Item) -> str:
         """The image's identity: `<source name>/<original id>`.

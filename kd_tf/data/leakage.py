@@ -74,6 +74,8 @@ def _digests(source: Source, rows: Sequence[int]) -> Iterator[tuple[int, str]]:
 
     def digest(row: int) -> str:
         try:
+            if source.read_sha256 is not None:
+                return source.read_sha256(source.items[row])
             return hashlib.sha256(source.read_bytes(source.items[row])).hexdigest()
         except RejectedError:
             return ""

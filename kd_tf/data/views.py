@@ -91,6 +91,12 @@ def combine(sources: Sequence[Source]) -> Source:
         source, original = found[item.original_id]
         return source.read_labels(original)
 
+    def read_sha256(item: Item) -> str:
+        source, original = found[item.original_id]
+        if source.read_sha256 is not None:
+            return source.read_sha256(original)
+        return hashlib.sha256(source.read_bytes(original)).hexdigest()
+
     return Source(
         name="",
         class_names=sources[0].class_names,
@@ -99,6 +105,7 @@ def combine(sources: Sequence[Source]) -> Source:
         read_labels=read_labels if sources[0].read_labels else None,
         rejects=tuple(reject for source in sources for reject in source.rejects),
         fingerprint=_digest(*(source.fingerprint for source in sources)),
+        read_sha256=read_sha256,
     )
 
 

@@ -1,6 +1,8 @@
 """Finds and reads the files of a source; what cannot be read is a reject, not a crash."""
 
+import contextlib
 import hashlib
+import io
 import re
 from collections.abc import Callable, Iterable
 
@@ -66,8 +68,8 @@ _FILE_FAULTS = (
 def file_readers() -> tuple[Callable[[Item], bytes], Callable[[Item], images.Header]]:
     """Two functions for items whose location is a path: read its bytes, read its header.
 
-    The header of an image whose bytes were just read is remembered. Both may be called
-    from several threads.
+    On a remote store the header of an image whose bytes were read is remembered, so its labels
+    cost no second request. Both may be called from several threads.
     """
     kept: dict[str, images.Header] = {}
 
@@ -77,7 +79,11 @@ def file_readers() -> tuple[Callable[[Item], bytes], Callable[[Item], images.Hea
         kept[item.location] = header
 
     def read_bytes(item: Item) -> bytes:
-        return read_file(item.location)
+        encoded = read_file(item.location)
+        if "://" in item.location:
+            with contextlib.suppress(RejectedError):  # whoever decodes it counts it
+                keep(item, images.read_header(io.BytesIO(encoded)))
+        return encoded
 
     def read_header(item: Item) -> images.Header:
         header = kept.get(item.location)

@@ -48,6 +48,9 @@ def open_records(spec: Spec) -> Source:
     def read_bytes(item: Item) -> bytes:
         return _read(records, int(item.location), class_names=class_names).encoded
 
+    def read_sha256(item: Item) -> str:
+        return _read(records, int(item.location), class_names=class_names).sha256
+
     return Source(
         name=spec.name,
         class_names=class_names,
@@ -56,6 +59,7 @@ def open_records(spec: Spec) -> Source:
         read_labels=_label_reader(records, class_names=class_names, name=spec.name),
         rejects=tuple(rejects),
         fingerprint=reading.fingerprint([digest.digest(), *class_names]),
+        read_sha256=read_sha256,
     )
 
 
