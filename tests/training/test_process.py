@@ -33,8 +33,8 @@ LONG = {
 BREAKS = (7, 10, 14, 18, 21)
 
 
-def _arguments(folder, name, **changes) -> Arguments:
-    given = {"folder": str(folder / name), "weights": str(folder / f"{name}.npz")} | changes
+def _arguments(parent, name, **changes) -> Arguments:
+    given = {"folder": str(parent / name), "weights": str(parent / f"{name}.npz")} | changes
     return Arguments(**given)
 
 
