@@ -1,10 +1,12 @@
 """The part of a network that small runtimes can hold: boxes and scores of every anchor."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 
 class Head(Protocol):
@@ -77,3 +79,14 @@ class RawNetwork(tf.Module):
 def _boxes_and_scores(head: Head, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     boxes, logits = head.boxes_and_logits(outputs)
     return {"boxes_xyxy_px": boxes, "scores": tf.sigmoid(logits)}
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keeps TensorFlow's notes on saving out of the log: one of them lists every variable."""
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)

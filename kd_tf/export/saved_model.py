@@ -8,7 +8,7 @@ import tensorflow as tf
 from kd_tf import files
 from kd_tf.export import decoding
 from kd_tf.export.meta import FILE_NAME, ExportMeta, meta_to_json
-from kd_tf.export.raw_network import ExportableNetwork
+from kd_tf.export.raw_network import ExportableNetwork, quietly
 
 
 def export_saved_model(network: ExportableNetwork, folder: str, *, meta: ExportMeta) -> None:
@@ -46,7 +46,8 @@ def export_saved_model(network: ExportableNetwork, folder: str, *, meta: ExportM
         asset = files.join(scratch, FILE_NAME)
         files.write_text(asset, meta_to_json(meta))
         module = _ExportedDetector(network, meta=meta, asset=asset)
-        tf.saved_model.save(module, folder, signatures=module.signatures())
+        with quietly():
+            tf.saved_model.save(module, folder, signatures=module.signatures())
 
 
 class _ExportedDetector(tf.Module):

@@ -12,7 +12,7 @@ import tensorflow as tf
 from kd_tf import files
 from kd_tf.errors import UserError
 from kd_tf.export.meta import FILE_NAME, ExportMeta, meta_to_json
-from kd_tf.export.raw_network import ExportableNetwork, RawNetwork
+from kd_tf.export.raw_network import ExportableNetwork, RawNetwork, quietly
 from kd_tf.geometry.letterbox import resize_image
 
 Precision = Literal["float32", "float16", "int8"]
@@ -45,7 +45,7 @@ def export_tflite(
         UserError: int8 without a representative image.
     """
     module = RawNetwork(network, batch_size=1)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, quietly():
         tf.saved_model.save(module, scratch, signatures=module.signatures())
         converter = tf.lite.TFLiteConverter.from_saved_model(
             scratch, signature_keys=["network", "decode"]

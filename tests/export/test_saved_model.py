@@ -191,6 +191,7 @@ def test_read_export_meta_gives_what_was_written(saved_model, meta):
     assert read_export_meta(saved_model) == meta
 
 
+@pytest.mark.slow
 def test_export_to_a_remote_folder_reads_back(network, meta):
     # ram:// stands for gs://: no local path leads there.
     folder = "ram://export/saved_model"
