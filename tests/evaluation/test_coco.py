@@ -1,6 +1,7 @@
 """Every number against pycocotools 2.0.11, called directly on the same JSON files."""
 
 import contextlib
+import dataclasses
 import io
 import json
 
@@ -263,3 +264,29 @@ def test_collect_refuses(predictions, message):
     truth = ground_truth(source_from_coco(instances), class_names=["a"])
     with pytest.raises(UserError, match=message):
         collect(truth, predictions)
+
+
+def test_collect_leaves_out_classes_nobody_could_have_marked():
+    instances = coco_dataset(num_images=2, names=["a", "b"])
+    for image in range(2):
+        annotate(instances, image, 1, [0, 0, 10, 10])
+    annotate(instances, 0, 2, [50, 0, 10, 10])
+    source = source_from_coco(instances)
+    second = instances["images"][1]["id"]
+
+    def read_labels(item):
+        labels, rejects = source.read_labels(item)
+        only_a = np.array([0], np.int32) if item.image_id == second else None
+        return dataclasses.replace(labels, judged=only_a), rejects
+
+    partly = dataclasses.replace(source, read_labels=read_labels)
+    truth = ground_truth(partly, class_names=source.class_names)
+    both = Detections(
+        np.array([[0, 0, 10, 10], [50, 0, 60, 10]], np.float32),
+        np.array([0.9, 0.8], np.float32),
+        np.array([0, 1], np.int32),
+    )
+    metrics = evaluate(truth, [(image["id"], both) for image in instances["images"]])
+    # In the second image nobody looked for b: that detection is neither right nor wrong.
+    assert metrics["num_unjudged_detections"] == 1
+    assert metrics["AP"] == 1.0

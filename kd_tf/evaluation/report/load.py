@@ -9,7 +9,7 @@ from kd_tf.evaluation.collected import Collected
 from kd_tf.evaluation.comparison import compare
 from kd_tf.evaluation.report import gallery
 from kd_tf.evaluation.report.data import ReportData, RunData
-from kd_tf.evaluation.report.workdir import NUM_RESAMPLES, OpenSource, load_run
+from kd_tf.evaluation.report.workdir import NUM_RESAMPLES, STUDENTS, OpenSource, load_run
 
 _GALLERY_SIZE = 12
 _SMALL_GALLERY_SIZE = 6
@@ -76,8 +76,24 @@ def _compare_runs(loaded: Sequence[tuple[RunData, gallery.Evaluated | None]]) ->
         for name, found in evaluated.models.items():
             label = f"{run.name}: {name}"
             groups.setdefault((key, name), (label, []))[1].append(found)
-    models = dict(groups.values())
-    return compare(truth, models, num_resamples=NUM_RESAMPLES) if len(models) > 1 else None
+    order = sorted(groups, key=lambda group: _rank(group[1]))
+    models = dict(groups[group] for group in order)
+    if len(models) < 2:
+        return None
+    result = compare(truth, models, num_resamples=NUM_RESAMPLES)
+    told = [one for one in result["differences"] if _worth_telling(one["a"], one["b"])]
+    return {**result, "differences": told}
+
+
+def _rank(name: str) -> int:
+    """Students first, so that a difference reads "student against ..."."""
+    return STUDENTS.index(name) if name in STUDENTS else len(STUDENTS)
+
+
+def _worth_telling(a: str, b: str) -> bool:
+    """The same model of two runs, or a student against the baseline of its run."""
+    (run_a, model_a), (run_b, model_b) = a.rsplit(": ", 1), b.rsplit(": ", 1)
+    return model_a == model_b or (run_a == run_b and model_b == "baseline")
 
 
 def _settings_key(run: RunData) -> str:

@@ -27,8 +27,8 @@ STAGES = (
     *("labeled", "teacher", "pseudo", "pretrain", "finetune", "baseline"),
     *("evaluate", "export"),
 )
-_STUDENTS = ("finetune", "pretrain", "baseline")
-_OWN_MODELS = (*_STUDENTS, "export", "pseudo")
+STUDENTS = ("finetune", "pretrain", "baseline")
+_OWN_MODELS = (*STUDENTS, "export", "pseudo")
 TRAINING = ("teacher", "pretrain", "finetune", "baseline")
 OpenSource = Callable[[str], Source]
 # Enough for an interval to the third digit of AP, and a few seconds for 2,000 images.
@@ -88,7 +88,7 @@ def _compare_models(evaluated: gallery.Evaluated | None) -> dict | None:
     """Paired differences between the models of a run; None without images or a second model."""
     if evaluated is None or len(evaluated.models) < 2:
         return None
-    first = [name for name in _STUDENTS if name in evaluated.models]
+    first = [name for name in STUDENTS if name in evaluated.models]
     names = first + [name for name in evaluated.models if name not in first]
     models = {name: [evaluated.models[name]] for name in names}
     return compare(evaluated.truth, models, num_resamples=NUM_RESAMPLES)
@@ -234,5 +234,5 @@ def _evaluation_galleries(evaluated: gallery.Evaluated, *, size: int) -> tuple[G
 def shown_models(names: Sequence[str]) -> list[str]:
     """A teacher and a student, as far as they are there; at least one model."""
     teachers = [name for name in names if name not in _OWN_MODELS]
-    students = [name for name in _STUDENTS if name in names]
+    students = [name for name in STUDENTS if name in names]
     return (teachers[:1] + students[:1]) or list(names[:1])

@@ -98,7 +98,6 @@ def _click_through_a_gallery(browser) -> None:
         "document.documentElement.style.scrollBehavior = 'auto';"
         "document.querySelector('#g1-side_by_side').scrollIntoView();"
     )
-    browser.get_log("browser")  # the style above is ours and was refused by the policy, or not
     assert not browser.execute_script("return document.getElementById('viewer').open")
     click("#g1-side_by_side ~ .strip button.open")
     assert _text(browser, "#viewer .title").startswith(f"1 of 12 · {HOSTILE}")

@@ -156,6 +156,10 @@ def test_load_report_of_several_runs_compares_them(workdir, tmp_path):
     assert set(models) == {f"{run}: {name}" for run in ("first", "second") for name in MODELS}
     assert len(models["first: finetune"]["AP"]["seeds"]) == 2
     assert len(models["second: finetune"]["AP"]["seeds"]) == 1
+    pairs = [(one["a"], one["b"]) for one in data.comparison["differences"]]
+    assert pairs[0] == ("first: finetune", "second: finetune")
+    assert ("first: finetune", "first: baseline") in pairs
+    assert len(pairs) == len(MODELS) + 4  # each model across runs; two students in each run
     path = str(tmp_path / "compare.html")
     render_report(data, path=path)
     text = "".join(Page(files.read_text(path)).texts)
