@@ -103,18 +103,23 @@ def survey(source: Source) -> Survey:
         if isinstance(looked, RejectedError):
             found.counts.skip(looked.reason, key, detail=looked.detail)
             continue
-        if met.setdefault(looked.sha256, key) != key:
-            found.counts.skip(DUPLICATE, key, detail=f"same as {met[looked.sha256]}")
+        image = looked.image
+        if met.setdefault(image.sha256, key) != key:
+            found.counts.skip(DUPLICATE, key, detail=f"same as {met[image.sha256]}")
             continue
         found.counts.written += 1
-        found.formats[looked.format] += 1
-        found.num_reencoded += looked.reencoded
-        sizes.append(looked.size)
+        found.formats[image.format] += 1
+        found.num_reencoded += image.reencoded
+        sizes.append((image.height, image.width))
         if looked.labels is not None:
             num_boxes.append(int((~looked.labels.is_crowd).sum()))
-            _count_boxes(found, looked.labels, looked.rejects)
+            count_rejects(found.counts, looked.rejects)
+            _count_boxes(found, looked.labels)
         if len(found.pictures) < NUM_PICTURES and row >= due[len(found.pictures)]:
-            found.pictures.append(looked.picture(key, source.class_names))
+            names = source.class_names
+            found.pictures.append(
+                Picture.reduced(key, image.pixels, labels=looked.labels, class_names=names)
+            )
     found.sizes = np.array(sizes, np.int32).reshape(-1, 2)
     found.boxes_per_image = np.array(num_boxes, np.int32)
     return found
@@ -173,25 +178,6 @@ class _Looked:
     labels: Labels | None
     rejects: list[Reject]
 
-    @property
-    def sha256(self) -> str:
-        return self.image.sha256
-
-    @property
-    def format(self) -> str:
-        return self.image.format
-
-    @property
-    def reencoded(self) -> bool:
-        return self.image.reencoded
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.image.height, self.image.width
-
-    def picture(self, key: str, class_names: tuple[str, ...]) -> Picture:
-        return Picture.reduced(key, self.image.pixels, labels=self.labels, class_names=class_names)
-
 
 def _look_at_all(source: Source) -> Iterator[tuple[int, _Looked | RejectedError]]:
     """Every row with what was found; decoding releases Python's lock, so threads use all cores."""
@@ -214,8 +200,7 @@ def _look_at_all(source: Source) -> Iterator[tuple[int, _Looked | RejectedError]
             bar.update(len(rows))
 
 
-def _count_boxes(found: Survey, labels: Labels, rejects: list[Reject]) -> None:
-    count_rejects(found.counts, rejects)
+def _count_boxes(found: Survey, labels: Labels) -> None:
     objects = labels.classes[~labels.is_crowd]
     areas = labels.areas[~labels.is_crowd]
     num_classes = len(found.class_names)

@@ -7,6 +7,7 @@ import struct
 import zlib
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
 from kd_tf import specs
@@ -129,3 +130,42 @@ def yolo(folder: pathlib.Path, labels: dict[str, str], *, yaml: str | None = Non
     content = yaml or "train: images/train\nnames: {0: cat, 1: dog}\n"
     (folder / "data.yaml").write_text(content)
     return f"yolo:{folder}/data.yaml?name=set"
+
+
+def labels_and_reasons(spec: str):
+    """Boxes of the only image, and the reasons of what was left out of it."""
+    source = open_spec(spec)
+    assert len(source.items) == 1
+    labels, rejects = source.read_labels(source.items[0])
+    return labels, [reject.reason for reject in (*source.rejects, *rejects)]
+
+
+def listing_reasons(spec: str) -> tuple[int, list[str]]:
+    """How many images are listed, and the reasons of those that are not."""
+    source = open_spec(spec)
+    return len(source.items), [reject.reason for reject in source.rejects if reject.whole_image]
+
+
+def foreign_record(name: str) -> bytes:
+    """A record with the standard keys alone, as TensorFlow's own scripts write it."""
+    floats = {"xmin": 0.25, "ymin": 0.5, "xmax": 0.5, "ymax": 0.75}
+    feature = {
+        f"image/object/bbox/{side}": tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+        for side, value in floats.items()
+    }
+    texts = {
+        "image/encoded": encode(colours()),
+        "image/format": b"png",
+        "image/source_id": name.encode(),
+        "image/filename": b"a.png",
+        "image/object/class/text": b"dog",
+    }
+    numbers = {"image/height": 24, "image/width": 40, "image/object/class/label": 18}
+    feature |= {
+        key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        for key, value in texts.items()
+    } | {
+        key: tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        for key, value in numbers.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()

@@ -17,8 +17,7 @@ from kd_tf.data.shards import write_shard
 from kd_tf.data.survey import survey
 from kd_tf.errors import RejectedError, UserError
 from tests.data import made
-from tests.data.made import box, open_spec
-from tests.data.test_odd_annotations import _foreign_record
+from tests.data.made import box, foreign_record, open_spec
 
 # Pillow says what it stumbles over; the outcome is what counts here.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -184,7 +183,7 @@ def _all_xml(num: int, folder) -> None:
 
 def _all_records(num: int, folder) -> None:
     folder.mkdir()
-    records = [_foreign_record(name) for name in "abc"]
+    records = [foreign_record(name) for name in "abc"]
     write_shard(str(folder), "x", shard=0, num_shards=1, records=records)
     whole = next(folder.glob("*.tfrecord")).read_bytes()
     path = folder / "mutated.tfrecord"

@@ -1,4 +1,4 @@
-"""One test for each row of ODD_INPUTS.md about files, boxes and annotations."""
+"""One test for each row of ODD_INPUTS.md about files, boxes and COCO files."""
 
 import json
 import pathlib
@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from kd_tf import files
 from kd_tf.data import leakage
@@ -14,19 +13,11 @@ from kd_tf.data.shards import write_shard
 from kd_tf.data.survey import survey
 from kd_tf.errors import RejectedError, UserError
 from tests.data import made, test_odd_images
-from tests.data.made import box, open_spec
+from tests.data.made import box, foreign_record, labels_and_reasons, listing_reasons, open_spec
 
 PIXELS = made.colours()
 PNG = made.encode(PIXELS)
 SIZE = {"height": 24, "width": 40}
-
-
-def _labels(spec: str):
-    """Boxes of the only image, and the reasons of what was left out of it."""
-    source = open_spec(spec)
-    assert len(source.items) == 1
-    labels, rejects = source.read_labels(source.items[0])
-    return labels, [reject.reason for reject in (*source.rejects, *rejects)]
 
 
 def _reject_reason(spec: str) -> str:
@@ -35,12 +26,6 @@ def _reject_reason(spec: str) -> str:
     with pytest.raises(RejectedError) as error:
         source.read_bytes(source.items[0])
     return error.value.reason
-
-
-def _listing_reasons(spec: str) -> tuple[int, list[str]]:
-    """How many images are listed, and the reasons of those that are not."""
-    source = open_spec(spec)
-    return len(source.items), [reject.reason for reject in source.rejects if reject.whole_image]
 
 
 def test_missing_path(tmp_path):
@@ -110,7 +95,7 @@ def test_same_image_under_two_names(tmp_path):
 
 
 def test_same_id_twice(tmp_path):
-    record = _foreign_record("same")
+    record = foreign_record("same")
     write_shard(str(tmp_path), "x", shard=0, num_shards=1, records=[record, record])
     with pytest.raises(UserError, match="same is there more than once"):
         open_spec(f"records:{tmp_path}")
@@ -149,7 +134,7 @@ def test_two_classes_of_one_name(tmp_path):
     ],
 )  # fmt: skip
 def test_box(tmp_path, bbox, boxes, reasons):
-    labels, left_out = _labels(made.coco(tmp_path, annotations=[box(bbox=bbox)]))
+    labels, left_out = labels_and_reasons(made.coco(tmp_path, annotations=[box(bbox=bbox)]))
     np.testing.assert_allclose(labels.boxes, np.array(boxes).reshape(-1, 4), atol=1e-6)
     assert left_out == reasons
 
@@ -162,7 +147,7 @@ def _exif_coco(folder, *, height: int, width: int) -> str:
 
 
 def test_exif_size_of_stored_pixels(tmp_path):
-    labels, reasons = _labels(_exif_coco(tmp_path, height=24, width=40))
+    labels, reasons = labels_and_reasons(_exif_coco(tmp_path, height=24, width=40))
     # [1, 2, 11, 7] turned clockwise in an image 24 high: x = 24 - y, y = x.
     assert labels.boxes.tolist() == [[17, 1, 22, 11]]
     assert reasons == []
@@ -170,7 +155,9 @@ def test_exif_size_of_stored_pixels(tmp_path):
 
 def test_exif_size_of_upright_pixels(tmp_path):
     for name, (height, width) in {"stated": (40, 24), "not_stated": (0, 0)}.items():
-        labels, reasons = _labels(_exif_coco(tmp_path / name, height=height, width=width))
+        labels, reasons = labels_and_reasons(
+            _exif_coco(tmp_path / name, height=height, width=width)
+        )
         assert labels.boxes.tolist() == [[1, 2, 11, 7]]
         assert reasons == []
 
@@ -215,7 +202,7 @@ def test_duplicate_image_ids(tmp_path):
     ],
 )  # fmt: skip
 def test_annotation(tmp_path, changes, num_boxes, reasons):
-    labels, left_out = _labels(made.coco(tmp_path, annotations=[box(**changes)]))
+    labels, left_out = labels_and_reasons(made.coco(tmp_path, annotations=[box(**changes)]))
     assert (len(labels.boxes), left_out) == (num_boxes, reasons)
 
 
@@ -235,148 +222,21 @@ def test_annotation(tmp_path, changes, num_boxes, reasons):
 )  # fmt: skip
 def test_image_entry(tmp_path, entry, reason):
     images = [{"id": 7, "file_name": "a.png", **SIZE}, entry]
-    assert _listing_reasons(made.coco(tmp_path, images=images)) == (1, [reason])
+    assert listing_reasons(made.coco(tmp_path, images=images)) == (1, [reason])
 
 
 def test_image_without_annotations(tmp_path):
-    labels, reasons = _labels(made.coco(tmp_path, annotations=[]))
+    labels, reasons = labels_and_reasons(made.coco(tmp_path, annotations=[]))
     assert (len(labels.boxes), reasons) == (0, [])
-
-
-BOMB = (
-    '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;&x;">]>'
-    "<annotation><filename>&y;</filename></annotation>"
-)
-EXTERNAL = (
-    '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hosts">]>'
-    "<annotation><filename>&x;</filename></annotation>"
-)
-
-
-@pytest.mark.parametrize(
-    ("xml", "reason"),
-    [
-        pytest.param(EXTERNAL, "forbidden XML", id="xml_with_external_entity"),
-        pytest.param(BOMB, "forbidden XML", id="xml_billion_laughs"),
-        pytest.param("<annotation>", "bad annotation", id="xml_that_is_not_xml"),
-        pytest.param("<other/>", "bad annotation", id="xml_of_another_form"),
-    ],
-)
-def test_xml(tmp_path, xml, reason):
-    good = made.voc_xml([("cat", (2, 3, 11, 7), 0)])
-    spec = made.voc(tmp_path / "v", {"a": good, "b": xml}, images={"a.png": PNG, "b.png": PNG})
-    assert _listing_reasons(spec) == (1, [reason])
-
-
-def test_object_without_a_name(tmp_path):
-    xml = made.voc_xml([("", (2, 3, 11, 7), 0), ("cat", (2, 3, 11, 7), 0)])
-    labels, reasons = _labels(made.voc(tmp_path / "v", {"a": xml}, images={"a.png": PNG}))
-    assert labels.boxes.tolist() == [[1, 2, 11, 7]]
-    assert reasons == ["object without a class"]
-
-
-def test_annotation_without_an_image(tmp_path):
-    xml = made.voc_xml([("cat", (2, 3, 11, 7), 0)])
-    spec = made.voc(
-        tmp_path / "v", {"a": xml, "b": xml.replace("a.png", "")}, images={"a.png": PNG}
-    )
-    assert _listing_reasons(spec) == (1, ["missing file"])
-
-
-def test_image_without_an_annotation(tmp_path):
-    xml = made.voc_xml([("cat", (2, 3, 11, 7), 0)])
-    spec = made.voc(tmp_path / "v", {"a": xml}, images={"a.png": PNG, "b.png": PNG})
-    assert _labels(spec)[1] == ["image without an annotation file"]
-
-
-@pytest.mark.parametrize(
-    ("text", "boxes", "reasons"),
-    [
-        pytest.param("2 .5 .5 .5 .5", [], ["class id out of range"], id="yolo_class_out_of_range"),
-        pytest.param("-1 .5 .5 .5 .5", [], ["class id out of range"], id="yolo_negative_class"),
-        pytest.param("0 .5 .5 .5", [], ["bad label line"], id="yolo_line_of_4_numbers"),
-        pytest.param("cat .5 .5 .5 .5", [], ["bad label line"], id="yolo_line_of_text"),
-        pytest.param("0 20 12 10 10", [], ["box not normalised"], id="yolo_box_in_pixels"),
-        pytest.param("0 nan .5 .5 .5", [], ["box not finite"], id="yolo_nan"),
-        # x .25 to .75 of 40, y .25 to .5 of 24.
-        pytest.param("1 .25 .25 .75 .25 .5 .5", [[10, 6, 30, 12]], [], id="yolo_polygon"),
-    ],
-)
-def test_yolo(tmp_path, text, boxes, reasons):
-    labels, left_out = _labels(made.yolo(tmp_path, {"a": text}))
-    np.testing.assert_allclose(labels.boxes, np.array(boxes).reshape(-1, 4), atol=1e-4)
-    assert left_out == reasons
-
-
-def test_yolo_image_without_label_file(tmp_path):
-    spec = made.yolo(tmp_path, {"a": ""})
-    (tmp_path / "labels" / "train" / "a.txt").unlink()
-    labels, reasons = _labels(spec)
-    assert (len(labels.boxes), reasons) == (0, [])
-
-
-def _foreign_record(name: str) -> bytes:
-    """A record with the standard keys alone, as TensorFlow's own scripts write it."""
-    floats = {"xmin": 0.25, "ymin": 0.5, "xmax": 0.5, "ymax": 0.75}
-    feature = {
-        f"image/object/bbox/{side}": tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
-        for side, value in floats.items()
-    }
-    texts = {"image/encoded": PNG, "image/format": b"png", "image/source_id": name.encode(),
-             "image/filename": b"a.png", "image/object/class/text": b"dog"}  # fmt: skip
-    numbers = {"image/height": 24, "image/width": 40, "image/object/class/label": 18}
-    feature |= {
-        key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        for key, value in texts.items()
-    } | {
-        key: tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-        for key, value in numbers.items()
-    }
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
-
-
-def test_foreign_record(tmp_path):
-    with tf.io.TFRecordWriter(str(tmp_path / "theirs.tfrecord")) as writer:
-        writer.write(_foreign_record("139"))
-    source = open_spec(f"records:{tmp_path}/theirs.tfrecord")
-    assert source.class_names == ("dog",)
-    assert [(i.image_id, i.original_id) for i in source.items] == [(139, "139")]
-    assert source.read_bytes(source.items[0]) == PNG
-    labels, rejects = source.read_labels(source.items[0])
-    assert labels.boxes.tolist() == [[10, 12, 20, 18]]
-    assert labels.judged is None
-    assert rejects == []
-
-
-def test_record_file_cut_in_half(tmp_path):
-    path = tmp_path / "theirs.tfrecord"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        writer.write(_foreign_record("1"))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match="the file was cut"):
-        open_spec(f"records:{path}")
-
-
-def test_record_with_flipped_bytes(tmp_path):
-    path = tmp_path / "theirs.tfrecord"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for name in "123":
-            writer.write(_foreign_record(name))
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
-    source = open_spec(f"records:{path}")
-    assert [item.original_id for item in source.items] == ["1", "3"]
-    assert [reject.reason for reject in source.rejects] == ["damaged record"]
-    assert source.rejects[0].what.startswith("record 1 of")
 
 
 def test_every_row_of_the_table_has_a_test():
     table = pathlib.Path(files.__file__).parent / "data" / "ODD_INPUTS.md"
     rows = {row for row in re.findall(r"(?m)^\| (\w+)", table.read_text()) if row != "input"}
     assert len(rows) > 60
-    here = pathlib.Path(__file__).read_text()
-    tfds = (pathlib.Path(__file__).parent / "sources" / "test_tfds_source.py").read_text()
+    here = pathlib.Path(__file__).parent
+    modules = (__file__, here / "test_odd_formats.py", here / "sources" / "test_tfds_source.py")
+    text = "".join(pathlib.Path(module).read_text() for module in modules)
     tested = set(test_odd_images.ACCEPTED) | set(test_odd_images.REJECTED)
-    tested |= set(re.findall(r'(?:id="|def test_)(\w+)', here + tfds))
+    tested |= set(re.findall(r'(?:id="|def test_)(\w+)', text))
     assert rows - tested == {"exif_orientation_1"}  # to 8: test_exif_orientation_is_turned_upright

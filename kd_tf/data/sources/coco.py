@@ -45,7 +45,7 @@ def build_source(
         UserError: No image can be used.
     """
     rejects = list(instances.rejects)
-    items, ranks = _items(instances.entries, folder, rejects)
+    items, ranks = _items(instances.entries, folder, rejects=rejects)
     if not items:
         raise UserError(f"{spec.text}: no usable image; the first: {rejects[0]}.")
     read_bytes, read_header = reading.file_readers()
@@ -73,7 +73,7 @@ def _all_judged(rank: int, marked: np.ndarray) -> None:
 
 
 def _items(
-    entries: list[instances_json.ImageEntry], folder: str, rejects: list[Reject]
+    entries: list[instances_json.ImageEntry], folder: str, *, rejects: list[Reject]
 ) -> tuple[list[Item], np.ndarray]:
     """Items with a safe file name, and the rank of each among the entries."""
     items, ranks = [], []

@@ -118,7 +118,7 @@ def to_labels(
         RejectedError: "size differs from the annotation": it matches the image neither
             upright nor as stored, so nobody knows where the boxes lie.
     """
-    boxes = _upright(raw.boxes, item, header)
+    boxes = _upright(raw.boxes, item, header=header)
     height, width = header.upright_size
     reasons = _box_faults(boxes, height=height, width=width)
     good = reasons == ""
@@ -138,7 +138,7 @@ def to_labels(
     return labels, rejects
 
 
-def _upright(boxes: np.ndarray, item: Item, header: images.Header) -> np.ndarray:
+def _upright(boxes: np.ndarray, item: Item, *, header: images.Header) -> np.ndarray:
     """Boxes in pixels of the upright image.
 
     A size that fits both ways (a square image, or one that is only flipped) says nothing;

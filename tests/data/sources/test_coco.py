@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from kd_tf import files
 from kd_tf.data.sources.instances_json import read_instances
 from kd_tf.errors import UserError
 from tests.data import made
@@ -133,3 +134,12 @@ def test_100_000_annotations_take_less_than_1_kb_an_image(tmp_path):
     assert kept / num_images < 1000  # 540 measured
     # While reading: the file, twice (bytes and text), and less than 1 KB an image beside it.
     assert (peak - 2 * len(text)) / num_images < 1000  # 890 measured
+
+
+def test_open_coco_on_a_store_that_is_no_local_disk(tmp_path):
+    spec = made.coco(tmp_path)
+    for name in ("instances.json", "images/a.png"):
+        files.copy(str(tmp_path / name), f"ram://coco/{name}")
+    source = open_spec(spec.replace(str(tmp_path), "ram://coco"))
+    assert source.read_bytes(source.items[0]) == PNG
+    assert source.read_labels(source.items[0])[0].boxes.tolist() == [[1, 2, 11, 7]]

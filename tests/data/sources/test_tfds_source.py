@@ -150,3 +150,29 @@ def test_open_tfds_names_replace_machine_ids(open_images_like, tmp_path):
     (tmp_path / "names.csv").write_text('/m/01,Cat\n/m/02,"Dog, big"\n')
     source = open_spec(f"tfds:{open_images_like}?names={tmp_path}/names.csv")
     assert source.class_names == ("Cat", "Dog, big", "/m/03")
+
+
+def test_open_tfds_of_voc_ignores_difficult_objects(tmp_path):
+    features = {
+        "image": FEATURES.Image(encoding_format="jpeg"),
+        "image/filename": FEATURES.Text(),
+        "objects": FEATURES.Sequence(
+            {"bbox": FEATURES.BBoxFeature(), "label": FEATURES.ClassLabel(names=CLASSES),
+             "is_difficult": np.bool_}
+        ),
+    }  # fmt: skip
+    objects = [{"bbox": BOX, "label": "cat", "is_difficult": flag} for flag in (True, False)]
+    example = {"image": made.colours(), "image/filename": "x.jpg", "objects": objects}
+    source = open_spec(f"tfds:{_prepare(tmp_path, 'LikeVoc', features, [example])}")
+    labels, _ = source.read_labels(source.items[0])
+    assert source.items[0].original_id == "x.jpg"
+    assert labels.is_crowd.tolist() == [True, False]
+
+
+def test_open_tfds_without_boxes_is_unlabelled(tmp_path):
+    features = {"image": FEATURES.Image(encoding_format="png"), "label": np.int64}
+    folder = _prepare(tmp_path, "NoBoxes", features, [{"image": made.colours(), "label": 1}])
+    source = open_spec(f"tfds:{folder}")
+    assert source.read_labels is None
+    assert source.class_names == ()
+    assert source.items[0].original_id == "no_boxes-train.tfrecord-00000-of-00001__0"
