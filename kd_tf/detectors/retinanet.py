@@ -53,7 +53,7 @@ def build_retinanet(
     bias = -math.log((1.0 - PRIOR) / PRIOR)
     classes = _head("classes", num_classes, bias=bias, channels=channels, depth=head_depth)
     outputs = {"boxes": boxes(pyramid), "classes": classes(pyramid)}
-    return keras.Model(backbone.inputs, outputs)
+    return keras.Model(backbone.inputs[0], outputs)
 
 
 def anchors(image_size: tuple[int, int]) -> np.ndarray:

@@ -77,7 +77,10 @@ def _find(backbone: keras.Model, path: str) -> tuple[dict[str, np.ndarray], list
         raise UserError(f"Weights must be FILE.npz or FILE.weights.h5, got {path!r}.")
     if not files.exists(path):
         raise UserError(f"There is no weights file at {path}.")
-    stored = files.read_arrays(path)
+    try:
+        stored = files.read_arrays(path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is not a file of plain arrays: {error}") from error
     if path.endswith(".npz"):
         return _by_name(stored, _spellings(backbone))
     return _by_name(stored, _names_in_weights_file(backbone))

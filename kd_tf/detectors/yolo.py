@@ -62,7 +62,7 @@ def build_yolo(
         classes.append(_last_layer(features, num_classes, bias=bias, name=f"classes_{stride}"))
     join = functools.partial(keras.layers.Concatenate, axis=1, dtype="float32")
     return keras.Model(
-        detector.inputs,
+        detector.inputs[0],
         {"boxes": join(name="boxes")(boxes), "classes": join(name="classes")(classes)},
     )
 

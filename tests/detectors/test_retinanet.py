@@ -1,0 +1,75 @@
+"""RetinaNet's anchors, offsets and starting point."""
+
+import numpy as np
+import pytest
+
+from kd_tf.detectors import retinanet
+from kd_tf.geometry.boxes import pairwise_iou_numpy
+
+
+def test_anchors_by_hand():
+    anchors = retinanet.anchors((64, 96))
+    # 8 x 12, 4 x 6, 2 x 3, 1 x 2, 1 x 1 places of nine.
+    assert anchors.shape == (9 * (96 + 24 + 6 + 2 + 1), 4)
+    # First place: centre (4, 4); aspect 1 of scale 1 is row 1, 8 x 8; aspect .5 is wide.
+    np.testing.assert_allclose(anchors[1], [0, 0, 8, 8], atol=1e-5)
+    width, height = 8 * 2**0.5, 8 / 2**0.5
+    np.testing.assert_allclose(
+        anchors[0], [4 - width / 2, 4 - height / 2, 4 + width / 2, 4 + height / 2], atol=1e-5
+    )
+    # Places run along x first.
+    np.testing.assert_allclose(anchors[9 + 1], [8, 0, 16, 8], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("side", "smallest"), [(96, 8), (160, 8), (320, 16), (640, 32), (1280, 32)]
+)
+def test_anchors_grow_with_the_input(side, smallest):
+    sides = retinanet.anchors((side, side))[1]
+    np.testing.assert_allclose(sides[2] - sides[0], smallest, rtol=1e-5)
+
+
+def test_anchors_fit_small_objects():
+    # Squares of 7 to 16 px anywhere in a 160 px image, against anchors of the paper's size,
+    # four strides: 4 times as large, so their IoU is at most (16 / 32)^2 = .25.
+    rng = np.random.default_rng(0)
+    sizes = rng.uniform(7, 16, (200, 1))
+    corners = rng.uniform(0, 144, (200, 2))
+    boxes = np.concatenate([corners, corners + sizes], axis=1)
+    best = pairwise_iou_numpy(boxes, retinanet.anchors((160, 160))).max(axis=1)
+    assert best.min() > 0.2
+    assert np.median(best) > 0.45
+
+
+def test_apply_offsets_by_hand():
+    anchors = np.float32([[10, 20, 30, 60]])
+    # Centre (20, 40) moves by half a width and a quarter of a height; width doubles.
+    offsets = np.float32([[[0.5, 0.25, np.log(2), 0.0]]])
+    found = retinanet.apply_offsets(offsets, anchors)
+    np.testing.assert_allclose(found, [[[10, 30, 50, 70]]], atol=1e-4)
+
+
+def test_apply_offsets_holds_growth():
+    found = retinanet.apply_offsets(np.float32([[[0, 0, 100, 100]]]), np.float32([[0, 0, 16, 16]]))
+    np.testing.assert_allclose(found, [[[-492, -492, 508, 508]]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["retinanet"], indirect=True)
+def test_untrained_network_starts_at_the_prior_and_the_anchors(network):
+    images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+    boxes, logits = network.head.boxes_and_logits(network.model(images, training=False))
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits.numpy())), 0.01, atol=0.003)
+    anchors = retinanet.anchors((64, 64))
+    size = (anchors[:, 2:] - anchors[:, :2]).max(axis=1)
+    difference = np.abs(boxes.numpy() - anchors).max(axis=-1) / size
+    assert difference.mean() < 0.1
+
+
+@pytest.mark.parametrize("network", ["retinanet"], indirect=True)
+def test_prior_lies_on_the_class_head_alone(network):
+    biases = {
+        name: network.model.get_layer(f"{name}_logits").bias.numpy()
+        for name in ("boxes", "classes")
+    }
+    assert not biases["boxes"].any()
+    np.testing.assert_allclose(biases["classes"], -np.log(99), rtol=1e-6)
