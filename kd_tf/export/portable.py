@@ -25,10 +25,12 @@ class PortableDetector:
     def __init__(
         self, run: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], *, meta: ExportMeta
     ):
-        """Args:
-        run: From images [1, H, W, 3] float32 RGB 0..255 of `meta.image_size` to boxes
-            [1, A, 4] xyxy pixels and scores [1, A, C] in [0, 1].
-        meta: Class names, sizes and thresholds.
+        """Wraps a runtime.
+
+        Args:
+            run: From images [1, H, W, 3] float32 RGB 0..255 of `meta.image_size` to boxes
+                [1, A, 4] xyxy pixels and scores [1, A, C] in [0, 1].
+            meta: Class names, sizes and thresholds.
         """
         self.meta = meta
         self._run = run
