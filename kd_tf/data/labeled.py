@@ -112,7 +112,7 @@ def _prepare(source: Source, item: Item) -> tuple[Record, list[Reject]] | Reject
         height=image.height,
         width=image.width,
         filename=os.path.basename(item.location),
-        sha256=image.sha256,
+        sha256=source.read_sha256(item) if source.read_sha256 else image.sha256,
         objects=objects,
         class_names=source.class_names,
         judged=labels.judged,

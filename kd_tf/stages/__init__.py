@@ -93,6 +93,12 @@ def _compare(one: Run) -> None:
     report.compare(one)
 
 
+def _probe(one: Run) -> None:
+    from kd_tf.stages import probe
+
+    probe.probe(one)
+
+
 def _verify(one: Run) -> None:
     from kd_tf.stages import verify
 
@@ -110,4 +116,5 @@ _STAGES: dict[str, Callable[[Run], None]] = {
     "export": _export,
     "report": _report,
     "compare": _compare,
+    "probe": _probe,
 }

@@ -59,8 +59,13 @@ class LabeledData:
             return self._numbers([self.listing.key(self.listing.items[row]) for row in listed], ids)
         table = self._table()
         if number:
-            return splits.take_number(table, number=number, seed=seed)
-        return splits.take_fraction(table, fraction=fraction, seed=seed)
+            rows = splits.take_number(table, number=number, seed=seed)
+        else:
+            rows = splits.take_fraction(table, fraction=fraction, seed=seed)
+        missing = [self.class_names[index] for index in splits.missing_classes(table, rows)]
+        if missing:
+            logging.warning("%d labelled images hold no %s.", len(rows), ", ".join(missing))
+        return rows
 
     def training_source(self) -> Source:
         """The images to train on as a source, for teachers that label them again."""
