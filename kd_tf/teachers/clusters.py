@@ -162,20 +162,17 @@ def soft_suppress(groups: Groups, *, sigma: float) -> np.ndarray:
 
     Source: Bodla et al., arXiv 1704.04503, equation 4 (Gaussian).
     """
-    size, num_groups = groups.scores.shape
     decays = np.ones(int((groups.rows >= 0).sum()))
-    left = groups.scores.astype(np.float32)
-    factors = np.ones((size, num_groups), np.float32)
-    done = groups.rows < 0
-    for step in range(size):
-        num = groups.active[step]
+    scores = np.maximum(groups.scores, _TINY).astype(np.float32)
+    # What is left of each score; below zero once a box has been chosen.
+    left = np.where(groups.rows < 0, np.float32(-1), scores)
+    for num in groups.active:
         columns = np.arange(num)
-        candidates = np.where(done[:, :num], np.float32(-1), left[:, :num] * factors[:, :num])
-        best = candidates.argmax(axis=0)
-        decays[groups.rows[best, columns]] = factors[best, columns]
-        done[best, columns] = True
+        best = left[:, :num].argmax(axis=0)
+        decays[groups.rows[best, columns]] = left[best, columns] / scores[best, columns]
+        left[best, columns] = -1
         overlaps = _iou(groups.boxes[:, :, :num], groups.boxes[:, best, columns][:, None, :])
         np.multiply(overlaps, overlaps, out=overlaps)
         overlaps *= np.float32(-1.0 / sigma)
-        factors[:, :num] *= np.exp(overlaps, out=overlaps)
+        left[:, :num] *= np.exp(overlaps, out=overlaps)
     return decays
