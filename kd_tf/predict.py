@@ -118,6 +118,7 @@ def predict_files(model: Model, paths: Sequence[str], *, output: str) -> Iterato
         "width", "detections" (best first: "class", "score", "box_xyxy_px" in pixels of the
         upright image) and "drawing", the path of the picture.
     """
+    from kd_tf import files
     from kd_tf.data.predict import predict
 
     source = _source_of(paths)
@@ -139,7 +140,9 @@ def predict_files(model: Model, paths: Sequence[str], *, output: str) -> Iterato
             for box, score, label in zip(found.boxes, found.scores, found.classes, strict=True)
         ]
         if output:
-            line["drawing"] = _write_drawing(model, path, found, output=output, name=names[path])
+            line["drawing"] = _write_drawing(
+                path, found, model=model, target=files.join(output, names[path])
+            )
         yield line
 
 
@@ -156,14 +159,13 @@ def _source_of(paths: Sequence[str]):
     return Source("files", (), items, read, None, (), "")
 
 
-def _write_drawing(model: Model, path: str, found: Detections, *, output: str, name: str) -> str:
+def _write_drawing(path: str, found: Detections, *, model: Model, target: str) -> str:
     from kd_tf import files
     from kd_tf.data.images import check_image
 
     picture = Image.fromarray(check_image(files.read_bytes(path)).pixels)
     content = io.BytesIO()
     draw(picture, found, class_names=model.class_names).save(content, "PNG")
-    target = files.join(output, name)
     files.write_bytes(target, content.getvalue())
     return target
 

@@ -41,17 +41,19 @@ def read_header(encoded: tf.Tensor) -> Header:
     Source: ITU T.81 annex B (JPEG segments), CIPA DC-008 4.5-4.6 (EXIF in APP1), PNG 1.3 (eXIf),
     the GIF and BMP file headers.
     """
-    start = _bytes_at(encoded, 0, 26)
+    start = _bytes_at(encoded, 0, count=26)
     readers = [
         (_starts(start, b"\xff\xd8\xff"), lambda: _read_jpeg(encoded)),
         (_starts(start, b"\x89PNG\r\n\x1a\n"), lambda: _read_png(encoded, start)),
         (_starts(start, b"GIF8"), lambda: _read_gif(start)),
         (_starts(start, b"BM"), lambda: _read_bmp(start)),
     ]
-    return Header(*tf.case(readers, default=lambda: _header(UNKNOWN, 0, 0), exclusive=True))
+    return Header(
+        *tf.case(readers, default=lambda: _header(UNKNOWN, height=0, width=0), exclusive=True)
+    )
 
 
-def _header(kind: str, height, width, orientation=1) -> Header:
+def _header(kind: str, *, height, width, orientation=1) -> Header:
     return Header(
         tf.constant(kind),
         tf.cast(height, tf.int64),
@@ -64,7 +66,7 @@ def _read_png(encoded: tf.Tensor, start: tf.Tensor) -> Header:
     """Walks the chunks up to the pixels; an eXIf chunk behind them is not looked for."""
 
     def step(position, exif, _):
-        head = _bytes_at(encoded, position, 8)
+        head = _bytes_at(encoded, position, count=8)
         exif = tf.where(_starts(head[4:], b"eXIf") & (exif < 0), position + 8, exif)
         length = tf.minimum(_number(head[0:4], big=True), 1 << 30)
         more = ~_starts(head[4:], b"IDAT") & (position < tf.strings.length(encoded))
@@ -72,17 +74,20 @@ def _read_png(encoded: tf.Tensor, start: tf.Tensor) -> Header:
 
     _, exif, _ = _walk(step, (tf.constant(8), tf.constant(-1), tf.constant(True)))
     height, width = _number(start[20:24], big=True), _number(start[16:20], big=True)
-    return _header(PNG, height, width, _orientation_at(encoded, exif))
+    return _header(PNG, height=height, width=width, orientation=_orientation_at(encoded, exif))
 
 
 def _read_gif(start: tf.Tensor) -> Header:
-    return _header(GIF, _number(start[8:10], big=False), _number(start[6:8], big=False))
+    return _header(
+        GIF, height=_number(start[8:10], big=False), width=_number(start[6:8], big=False)
+    )
 
 
 def _read_bmp(start: tf.Tensor) -> Header:
     # A negative height is allowed: the rows then run from top to bottom.
     height = tf.bitcast(tf.cast(_number(start[22:26], big=False), tf.uint32), tf.int32)
-    return _header(BMP, tf.abs(tf.cast(height, tf.int64)), _number(start[18:22], big=False))
+    width = _number(start[18:22], big=False)
+    return _header(BMP, height=tf.abs(tf.cast(height, tf.int64)), width=width)
 
 
 def _read_jpeg(encoded: tf.Tensor) -> Header:
@@ -90,7 +95,7 @@ def _read_jpeg(encoded: tf.Tensor) -> Header:
     zero = tf.constant(0, tf.int64)
 
     def step(position, exif, height, width, _):
-        head = _bytes_at(encoded, position, 10)
+        head = _bytes_at(encoded, position, count=10)
         marker, length = head[1], _number(head[2:4], big=True)
         fill = tf.equal(marker, 0xFF)
         frame = (marker >= 0xC0) & (marker <= 0xCF) & ~_is_one_of(marker, 0xC4, 0xC8, 0xCC)
@@ -106,7 +111,7 @@ def _read_jpeg(encoded: tf.Tensor) -> Header:
 
     first = (tf.constant(2), tf.constant(-1), zero, zero, tf.constant(True))
     _, exif, height, width, _ = _walk(step, first)
-    return _header(JPEG, height, width, _orientation_at(encoded, exif))
+    return _header(JPEG, height=height, width=width, orientation=_orientation_at(encoded, exif))
 
 
 def _walk(step: Callable[..., tuple], first: tuple) -> tuple:
@@ -127,14 +132,14 @@ def _orientation_at(encoded: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
 
 def _read_orientation(encoded: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     """The orientation tag of the TIFF structure at `start`; 1 where it is absent or odd."""
-    head = _bytes_at(encoded, start, 8)
+    head = _bytes_at(encoded, start, count=8)
     big = tf.equal(head[0], ord("M"))
     known = _starts(head, b"II*\x00") | _starts(head, b"MM\x00*")
     folder = start + tf.cast(tf.minimum(_number_of(head[4:8], big), 1 << 24), tf.int32)
-    num_entries = _number_of(_bytes_at(encoded, folder, 2), big)
+    num_entries = _number_of(_bytes_at(encoded, folder, count=2), big)
     num_entries = tf.cast(tf.minimum(num_entries, _MAX_TIFF_ENTRIES), tf.int32)
     # One row more than stated: decode_raw refuses to read nothing.
-    entries = tf.reshape(_bytes_at(encoded, folder + 2, 12 * (num_entries + 1)), [-1, 12])
+    entries = tf.reshape(_bytes_at(encoded, folder + 2, count=12 * (num_entries + 1)), [-1, 12])
     entries = entries[:num_entries]
     tags, kinds = _number_of(entries[:, 0:2], big), _number_of(entries[:, 2:4], big)
     single = tf.equal(_number_of(entries[:, 4:8], big), 1)
@@ -147,7 +152,7 @@ def _read_orientation(encoded: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.where(known & (value >= 1) & (value <= 8), value, 1), tf.int32)
 
 
-def _bytes_at(encoded: tf.Tensor, position, count) -> tf.Tensor:
+def _bytes_at(encoded: tf.Tensor, position, *, count) -> tf.Tensor:
     """`count` bytes from `position` as int32, zeros where the file has ended."""
     position = tf.clip_by_value(position, 0, tf.strings.length(encoded))
     return tf.cast(
