@@ -38,7 +38,7 @@ def fit_f1(
             value, reasons = overall[0], [*reasons, f"only {num} objects: best for all classes"]
         values.append(value)
     values = np.array(values)
-    return thresholds_of(class_names, values, values * ignore_ratio, reasons)
+    return thresholds_of(class_names, score=values, ignore=values * ignore_ratio, reasons=reasons)
 
 
 def fit_precision(
@@ -66,7 +66,7 @@ def fit_precision(
             value, reasons = overall[0], [*reasons, f"only {num} detections: as all classes"]
         values.append(value)
     values = np.array(values)
-    return thresholds_of(class_names, values, values * ignore_ratio, reasons)
+    return thresholds_of(class_names, score=values, ignore=values * ignore_ratio, reasons=reasons)
 
 
 def fit_prior(
@@ -103,7 +103,9 @@ def fit_prior(
     reason = f"{got:.2f} boxes per image of {len(found)}, {boxes_per_image:g} wanted"
     num = len(class_names)
     values = np.full(num, value)
-    return thresholds_of(class_names, values, values * ignore_ratio, [reason] * num)
+    return thresholds_of(
+        class_names, score=values, ignore=values * ignore_ratio, reasons=[reason] * num
+    )
 
 
 def _best_f1(scores: np.ndarray, correct: np.ndarray, num_objects: int) -> tuple[float, float]:

@@ -33,7 +33,9 @@ class Thresholds:
 def fixed(class_names: Sequence[str], *, score: float, ignore: float) -> Thresholds:
     """One threshold for all classes."""
     num = len(class_names)
-    return thresholds_of(class_names, np.full(num, score), np.full(num, ignore), ["given"] * num)
+    return thresholds_of(
+        class_names, score=np.full(num, score), ignore=np.full(num, ignore), reasons=["given"] * num
+    )
 
 
 def read(path: str, class_names: Sequence[str], *, ignore: float) -> Thresholds:
@@ -64,7 +66,8 @@ def read(path: str, class_names: Sequence[str], *, ignore: float) -> Thresholds:
     values = [_entry(path, content.get(name, content.get(_DEFAULT))) for name in class_names]
     scores = np.array([score for score, _ in values])
     ignores = np.array([min(ignore, s) if i is None else i for s, i in values])
-    return thresholds_of(class_names, scores, ignores, [f"from {path}"] * len(values))
+    reasons = [f"from {path}"] * len(values)
+    return thresholds_of(class_names, score=scores, ignore=ignores, reasons=reasons)
 
 
 def write(thresholds: Thresholds, path: str) -> None:
@@ -90,7 +93,7 @@ def _entry(path: str, value: object) -> tuple[float, float | None]:
 
 
 def thresholds_of(
-    class_names: Sequence[str], score: np.ndarray, ignore: np.ndarray, reasons: Sequence[str]
+    class_names: Sequence[str], *, score: np.ndarray, ignore: np.ndarray, reasons: Sequence[str]
 ) -> Thresholds:
     """Checked thresholds; the ignore band of a class ends where its labels begin.
 
