@@ -1,7 +1,7 @@
 """Question: does evaluation from shards cost no more than pycocotools alone on ready data?
 
 Command: python experiments/benchmarks/evaluation.py [--num_images=5000]
-Expected: about 3 minutes on one core, most of it pycocotools; kd_tf at about a quarter of its
+Expected: about 2 minutes on one core, most of it pycocotools; kd_tf at a fifth of its
 time (limit: 1.1 times); all numbers equal to 1e-9.
 
 5,000 images, 100 detections each, 80 classes. pycocotools gets its data loaded and indexed;
