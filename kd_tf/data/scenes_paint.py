@@ -11,11 +11,10 @@ from kd_tf.data.scenes_shapes import Placed, Shape
 
 Colour = tuple[float, float, float]
 
-# Least sum of the three channels' differences between an object and what it lies on, between
-# the two colours of a texture that makes a class, and between those of another fill.
+# Least sum of the three channels' differences between an object and what it lies on, and
+# between the two colours of a texture that makes a class.
 _GROUND_CONTRAST = 180
 _TEXTURE_CONTRAST = 190
-_FILL_CONTRAST = 60
 _COLOUR_TRIES = 16
 
 
@@ -24,10 +23,12 @@ def paint_object(canvas: np.ndarray, placed: Placed, *, draws: Draws) -> None:
     region = canvas[(slice(None), *placed.window)]
     ground = _middle_colour(region)
     colour = _colour(draws, away_from=[(ground, _GROUND_CONTRAST)])
-    textured = placed.shape.name in ("target", "checker")
-    between = _TEXTURE_CONTRAST if textured else _FILL_CONTRAST
-    # A target's middle that looked like the ground would make it a ring, so both differ from it.
-    second = _colour(draws, away_from=[(ground, _GROUND_CONTRAST), (colour, between)])
+    if placed.shape.name in ("target", "checker"):
+        # A target's middle that looked like the ground would make it a ring.
+        apart = [(ground, _GROUND_CONTRAST), (colour, _TEXTURE_CONTRAST)]
+        second = _colour(draws, away_from=apart)
+    else:
+        second = _shade(draws, colour)
     mix = _mix(draws, placed.shape)
     shade = 1.0 + placed.shape.u * draws.uniform(-0.15, 0.15)
     shade += placed.shape.v * draws.uniform(-0.15, 0.15)
@@ -187,6 +188,13 @@ def _random_colour(draws: Draws) -> Colour:
         value * (1.0 - saturation * min(max(abs((hue + turn) % 6.0 - 3.0) - 1.0, 0.0), 1.0))
         for turn in (0.0, 2.0, 4.0)
     )
+    return red, green, blue
+
+
+def _shade(draws: Draws, colour: Colour) -> Colour:
+    """A darker or lighter tone of a colour, so that a fill does not hide the outline."""
+    towards, part = draws.pick((0.0, 250.0)), draws.uniform(0.25, 0.55)
+    red, green, blue = (channel + (towards - channel) * part for channel in colour)
     return red, green, blue
 
 

@@ -28,6 +28,9 @@ _TURNS = tuple(
     )
     for k in range(256)
 )
+# Shapes with corners stand upright within 25 degrees, as things in photographs do.
+_ROUND = ("disc", "ring", "target")
+_TILT = 18
 # Half-size of the shape in units of half the wanted box, and its farthest point from the centre.
 _SCALE = {"square": 0.84, "checker": 0.84, "triangle": 1.13, "cross": 1.0}
 _REACH = {"square": 1.4143, "checker": 1.4143, "cross": 1.06}
@@ -84,7 +87,7 @@ def place_objects(draws: Draws, *, size: int) -> list[Placed]:
     """
     hidden = np.zeros((size, size), bool)
     placed: list[Placed] = []
-    wanted = 0 if draws.chance(0.04) else 1 + draws.integer(10)
+    wanted = 0 if draws.chance(0.04) else 1 + max(draws.integer(10), draws.integer(10))
     for _ in range(wanted):
         shape = make_shape(
             draws,
@@ -101,10 +104,11 @@ def place_objects(draws: Draws, *, size: int) -> list[Placed]:
 
 def make_shape(draws: Draws, *, name: str, side_px: float) -> Shape:
     """A shape of about `side_px` pixels on its longer side, turned and squeezed at random."""
-    aspect = draws.uniform(1.0, 1.2 if side_px < 16 else 1.5)
+    aspect = draws.uniform(1.0, 1.15 if side_px < 16 else 1.35)
     a = 0.5 * side_px * _SCALE.get(name, 1.0)
     b = a / aspect
-    cosine, sine = draws.pick(_TURNS)
+    turn = draws.integer(256) if name in _ROUND else draws.integer(2 * _TILT + 1) - _TILT
+    cosine, sine = _TURNS[turn]
     reach = math.ceil(a * _REACH.get(name, 1.0)) + 1
     steps = np.arange(-reach, reach + 1, dtype=np.float32)
     x, y = steps - draws.uniform(-0.5, 0.5), (steps - draws.uniform(-0.5, 0.5))[:, None]
@@ -127,8 +131,8 @@ def outline(name: str, *, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         wide, high = np.abs(u), np.abs(v)
         return np.maximum(np.minimum(wide, high) - 0.34, np.maximum(wide, high) - 1.0)
     if name == "triangle":
-        # Normals at 90, 210 and 330 degrees; the inner circle of the unit triangle is 1/2.
-        return np.maximum(-v, np.abs(u) * 0.8660254 + v * 0.5) - 0.5
+        # The tip is at v = -1, up; the inner circle of the unit triangle has radius 1/2.
+        return np.maximum(v, np.abs(u) * 0.8660254 - v * 0.5) - 0.5
     return _star(u, v)
 
 
@@ -137,7 +141,7 @@ def _star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     largest = second = None
     for x, y in ((0.0, 1.0), (0.9510565, 0.309017), (0.5877853, -0.809017)):
         for side in (1.0,) if x == 0.0 else (1.0, -1.0):
-            line = u * (x * side) + v * y
+            line = u * (x * side) - v * y
             if largest is None:
                 largest, second = line, np.full_like(line, -9.0)
                 continue
@@ -147,14 +151,14 @@ def _star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _side_px(draws: Draws, *, size: int) -> float:
-    """The wanted longer side: nearly half of the objects small, some large."""
+    """The wanted longer side: over a third of the objects small, a quarter large."""
     kind = draws.uniform(0.0, 1.0)
     largest = min(54.0, 0.34 * size)
-    if kind < 0.42:
-        return draws.uniform(10.0, 15.0)
-    if kind < 0.8:
-        return draws.uniform(16.0, min(34.0, largest))
-    return draws.uniform(min(34.0, largest), largest)
+    if kind < 0.37:
+        return draws.uniform(11.0, 15.5)
+    if kind < 0.74:
+        return draws.uniform(17.0, min(36.0, largest))
+    return draws.uniform(min(36.0, largest), largest)
 
 
 def _find_place(

@@ -27,7 +27,7 @@ def _night(canvas: np.ndarray, *, draws: Draws) -> np.ndarray:
     """Little bluish light, one to three lamps that light their surroundings and glare, noise."""
     size = canvas.shape[1]
     tint = (draws.uniform(0.75, 0.9), draws.uniform(0.85, 0.95), draws.uniform(1.05, 1.25))
-    ambient = draws.uniform(0.24, 0.36)
+    ambient = draws.uniform(0.30, 0.48)
     canvas *= np.array([ambient * t for t in tint], np.float32)[:, None, None]
     for _ in range(1 + draws.integer(3)):
         near = _falloff(
@@ -42,7 +42,7 @@ def _night(canvas: np.ndarray, *, draws: Draws) -> np.ndarray:
         glare *= draws.uniform(60.0, 230.0)
         for plane, share in zip(canvas, (1.0, 0.5 + 0.5 * warmth, warmth), strict=True):
             plane += glare * share
-    canvas += _sensor_noise(draws, shape=canvas.shape, amplitude=draws.uniform(10.0, 24.0))
+    canvas += _sensor_noise(draws, shape=canvas.shape, amplitude=draws.uniform(8.0, 20.0))
     return canvas
 
 
@@ -53,7 +53,7 @@ def _fog(canvas: np.ndarray, *, draws: Draws) -> np.ndarray:
     slope = draws.uniform(0.1, 0.35) * draws.pick((1, 1, 1, -1))
     rows = np.arange(size, dtype=np.float32)[:, None] * (-slope / size)
     veil = crop_tile(draws, "clouds", size=size) * draws.uniform(0.1, 0.3) + rows
-    veil += draws.uniform(0.48, 0.62) + 0.5 * slope
+    veil += draws.uniform(0.40, 0.55) + 0.5 * slope
     np.clip(veil, 0.0, 0.88, out=veil)
     level = draws.uniform(185.0, 235.0)
     colour = (level - draws.uniform(0.0, 8.0), level, level + draws.uniform(0.0, 10.0))

@@ -20,11 +20,11 @@ from kd_tf.specs import DATA_KINDS, parse
 # To see the present ones: `python tests/data/test_scenes.py` with PYTHONPATH=. ; a change of them
 # needs a new SCENES_VERSION and new measurements.
 FROZEN = {
-    "clear": "dae4c3ec446ebbbb50cf571f3282dd04724e26ddd098811dfdc7c7907eecf6d7",
-    "night": "97d0a8b1e1686f15c26a64e22a4759254280b1ebafe57c32d8eb2bc92b8c9dc8",
-    "fog": "59440b1f8be204b1d046f50eb02786a14655b53c6d3e863660bbfd786f6fa5d4",
+    "clear": "2edd6b60975adaf16fb6d39ab411142b9d6150a75ff85f61c2460a76ad3df6b0",
+    "night": "7dd44f04dc5ee8174ae7bdf91e4afd8e6ad9bddd6d14f6026a04888d141ed549",
+    "fog": "610d03c9b9f513cd8e3379063bdef040fd50528e39c1567c78f1c72be8134792",
 }
-FROZEN_LABELS = "af099b36e55c4fbdc8dd698f5c5cf8fe1d5eebaf7ad37be1730dd99f2428bc75"
+FROZEN_LABELS = "941d309c70ee2dc431f75b887caef89862f98e7f3e33f55d27632a93481d50d5"
 
 
 def open_source(text: str):
@@ -157,8 +157,8 @@ def test_scene_labels_sizes_and_counts_as_promised(many_labels):
 def test_scene_labels_classes_are_balanced(many_labels):
     classes = np.concatenate([labels.classes for labels in many_labels])
     shares = np.bincount(classes, minlength=8) / len(classes)
-    # 2,600 draws of 1/8: one standard deviation is .0065.
-    np.testing.assert_allclose(shares, 1 / 8, atol=0.026)
+    # 3,400 draws of 1/8: one standard deviation is .0057.
+    np.testing.assert_allclose(shares, 1 / 8, atol=0.023)
 
 
 def test_scene_labels_areas_count_pixels_of_the_shape(many_labels):
@@ -194,7 +194,7 @@ def corners(name: str) -> np.ndarray:
     if name in ("square", "checker"):
         return np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
     if name == "triangle":
-        return np.array([[0, 1], [0.75**0.5, -0.5], [-(0.75**0.5), -0.5]])
+        return np.array([[0, -1], [0.75**0.5, 0.5], [-(0.75**0.5), 0.5]])
     arm = np.array([[1, 0.34], [1, -0.34], [-1, 0.34], [-1, -0.34]])
     return np.concatenate([arm, arm[:, ::-1]])
 
@@ -216,8 +216,9 @@ def test_place_at_box_agrees_with_the_corners_of_the_shape(name):
         start = np.array([shape.u[0, 0], shape.v[0, 0]])
         points = (corners(name) - start) @ inverse.T + [30.5, 20.5]
         wanted = [*points.min(axis=0), *points.max(axis=0)]
-        # An acute corner may fall between pixel centres.
-        np.testing.assert_allclose(box, wanted, atol=1.3)
+        # A corner of 60 degrees may lie between pixel centres for up to 1 px, and a box ends half
+        # a pixel beyond its last centre.
+        np.testing.assert_allclose(box, wanted, atol=1.5)
 
 
 @pytest.mark.parametrize("name", scenes.CLASS_NAMES)
