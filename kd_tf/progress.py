@@ -28,9 +28,7 @@ def bar(*, total: int | None, unit: str, description: str, initial: int = 0) -> 
     )
 
 
-def follow(
-    items: Iterable[T], *, total: int | None, unit: str, description: str
-) -> Iterator[T]:
+def follow(items: Iterable[T], *, total: int | None, unit: str, description: str) -> Iterator[T]:
     """Passes items through and shows how far it is, how fast, and how long it takes."""
     with bar(total=total, unit=unit, description=description) as progress:
         for item in items:

@@ -13,6 +13,7 @@ from kd_tf.data.select import SelectSettings
 from kd_tf.data.shards import RecordSet
 from kd_tf.data.sources import open_source
 from kd_tf.errors import UserError
+from kd_tf.evaluation.agreement import agreement
 from kd_tf.specs import DATA_KINDS, parse
 from kd_tf.stages import job, labels, teachers
 from kd_tf.stages.run import Run
@@ -25,6 +26,7 @@ from kd_tf.teachers.scored import Scored, match_to_labels
 
 THRESHOLDS = "thresholds.json"
 _COVERAGE = "coverage.json"
+_AGREEMENT = "agreement.json"
 
 
 def pseudo(run: Run) -> bool:
@@ -107,6 +109,8 @@ class _Fusing:
             return None
         thresholds.write(chosen, files.join(folder, THRESHOLDS))
         files.write_json(files.join(folder, _COVERAGE), coverage.to_json())
+        if len(labellers) > 1:
+            files.write_json(files.join(folder, _AGREEMENT), self._agreement(labellers, chosen))
         formats = config.names_list(settings.also_write)
         if formats:
             also_write(RecordSet.open(folder), folder=folder, formats=formats)
@@ -184,6 +188,19 @@ class _Fusing:
             ((found, truth.boxes, truth.classes, truth.is_crowd) for found, truth in pairs),
             num_classes=len(data.class_names),
         )
+
+    def _agreement(self, labellers: list[Labeller], chosen: thresholds.Thresholds) -> dict:
+        """How far the teachers agree on the images they label."""
+        names = [who.name for who in labellers]
+        rows = zip(*(one.read() for one in self.answers), strict=True)
+        found = (
+            {
+                who.name: who.in_run_classes(one.detections)
+                for one, who in zip(row, labellers, strict=True)
+            }
+            for row in rows
+        )
+        return agreement(found, names=names, score_thresholds=dict.fromkeys(names, chosen.score))
 
     def _fused(self, answers: list[Answers], labellers: list[Labeller]) -> Iterator:
         settings = self.run.settings

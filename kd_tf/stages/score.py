@@ -106,7 +106,7 @@ def _evaluate(run: Run, models: dict[str, str], source: Source) -> job.Result:
         metrics[name], counts = score(
             detector, source, thresholds=thresholds, folder=run.folder("evaluate", name)
         )
-        metrics[name]["parameters"] = count_parameters(network)
+        metrics[name]["num_parameters"] = count_parameters(network)
     write_metrics(metrics, folder=run.folder("evaluate"))
     check_fraction(
         counts, max_bad_fraction=run.settings.max_bad_fraction, where=f"eval_data {source.name}"
@@ -178,7 +178,7 @@ def table(metrics: dict[str, dict]) -> str:
         lines.append(
             f"{name:<12}"
             + "".join(f"{_text(found[key]):>8}" for key in ("AP", "AP50", "APs"))
-            + f"{found.get('parameters', 0):>13,}"
+            + f"{found['num_parameters']:>13,}"
             + (f"{speed:>10.1f}" if speed else f"{'-':>10}")
         )
     return "\n".join(lines)

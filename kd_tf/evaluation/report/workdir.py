@@ -177,15 +177,12 @@ def _records(workdir: str, stage: str, pattern: str) -> RecordSet | None:
 
 
 def _thresholds(workdir: str, class_names: tuple[str, ...]) -> dict[str, float]:
-    """The file of the stage, else the one number of its flag."""
-    table = _optional(workdir, "pseudo", "thresholds.json")
-    if table is not None:
-        return {name: float(table[name]) for name in class_names if name in table}
-    given = str(manifests.read(files.join(workdir, "pseudo")).identity.get("score_threshold", ""))
-    try:
-        return dict.fromkeys(class_names, float(given))
-    except ValueError:
-        return {}
+    """What the stage wrote, a person's changes included: {class: {"score": ...}} or a number."""
+    table = _optional(workdir, "pseudo", "thresholds.json") or {}
+    given = {name: table[name] for name in class_names if name in table}
+    return {
+        name: float(one["score"] if isinstance(one, dict) else one) for name, one in given.items()
+    }
 
 
 def _evaluated(

@@ -1,0 +1,189 @@
+"""The whole chain, small, on TensorFlow's in-memory file system: what every stage leaves behind."""
+
+import dataclasses
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kd_tf import config, files, manifests, stages
+from kd_tf.data import records
+from kd_tf.data.shards import RecordSet
+from kd_tf.detectors.saving import load_network, read_spec
+from kd_tf.errors import UserError
+from kd_tf.evaluation.coco import NAMES
+
+pytestmark = pytest.mark.slow
+
+WORKDIR = "ram://test_chain/run"
+STAGES = ("labeled", "teacher", "pseudo", "pretrain", "finetune", "baseline", "evaluate", "export")
+SETTINGS = config.Config(
+    workdir=WORKDIR,
+    labeled=("scenes:train?num=40&size=64",),
+    unlabeled=("scenes:unlabeled?num=24&size=64",),
+    eval_data="scenes:eval?num=12&size=64",
+    image_size="64x64",
+    teacher_model="yolov8_tiny",
+    student="yolov8_tiny",
+    label_fraction=0.25,
+    teacher_steps=3,
+    pretrain_steps=2,
+    finetune_steps=2,
+    batch_size=4,
+    steps_per_call=1,
+    score_threshold="0.02",
+    ignore_threshold=0.01,
+    num_shards=3,
+)
+
+
+def _hashes() -> dict[str, str]:
+    return {name: manifests.identity_hash(files.join(WORKDIR, name)) for name in STAGES}
+
+
+@pytest.fixture(scope="module")
+def finished():
+    """The workdir after one run; in memory, so gone with the process."""
+    stages.run(SETTINGS)
+    return WORKDIR
+
+
+def test_every_stage_is_complete_and_can_be_replayed(finished):
+    for name in STAGES:
+        manifest = manifests.read(files.join(finished, name))
+        assert manifest.stage == name
+        assert "--workdir=ram://test_chain/run" in files.read_text(
+            files.join(finished, name, "flags.txt")
+        )
+
+
+def test_label_fraction_cuts_finetune_and_baseline_alone(finished):
+    seen = {
+        name: manifests.read(files.join(finished, name)).info["num_images"]
+        for name in ("teacher", "pretrain", "finetune", "baseline")
+    }
+    # 40 images, 4 of them for validation; a quarter of 36.
+    assert seen == {"teacher": 36, "pretrain": 24, "finetune": 9, "baseline": 9}
+
+
+def test_pseudo_records_hold_all_images_and_the_working_labels(finished):
+    found = RecordSet.open(files.join(finished, "pseudo"))
+    counts = manifests.read(files.join(finished, "pseudo")).counts
+    assert (counts.seen, counts.written, len(found)) == (24, 24, 24)
+    thresholds = files.read_json(files.join(finished, "pseudo", "thresholds.json"))
+    for serialized in found:
+        record = records.from_example(serialized, class_names=found.class_names)
+        limits = np.array([thresholds[name]["score"] for name in found.class_names])
+        expected = record.objects.scores >= limits[record.objects.classes] - 1e-6
+        assert (record.objects.working == expected).all()
+        assert np.asarray(Image.open(io.BytesIO(record.encoded))).shape == (64, 64, 3)
+
+
+def test_finetune_starts_from_the_pretrained_student(finished):
+    names = {
+        name: read_spec(files.join(finished, name, "model.keras"))
+        for name in ("pretrain", "finetune")
+    }
+    assert names["pretrain"]["name"] == names["finetune"]["name"] == "yolov8_tiny"
+    first, then, apart = (
+        load_network(files.join(finished, name, "model.keras")).model.get_weights()
+        for name in ("pretrain", "finetune", "baseline")
+    )
+    # Two steps move the weights a little; another start lies much further away.
+    near = np.mean([np.abs(a - b).mean() for a, b in zip(first, then, strict=True)])
+    far = np.mean([np.abs(a - b).mean() for a, b in zip(apart, then, strict=True)])
+    assert near > 0
+    assert files.read_json(files.join(finished, "evaluate", "metrics.json"))
+    assert np.isfinite(far)
+
+
+def test_metrics_have_all_numbers_of_every_model(finished):
+    models = files.read_json(files.join(finished, "evaluate", "metrics.json"))["models"]
+    assert set(models) == {"teacher", "baseline", "pretrain", "finetune"}
+    for found in models.values():
+        assert set(NAMES) <= set(found)
+        assert found["num_images"] == 12
+        assert found["num_parameters"] > 100_000
+        assert all(found[key] is None or 0.0 <= found[key] <= 1.0 for key in NAMES)
+
+
+def test_export_equals_the_network_it_was_made_of(finished):
+    found = files.read_json(files.join(finished, "export", "formats.json"))
+    assert abs(found["saved_model"]["AP"] - found["keras"]["AP"]) <= 0.002
+    assert files.exists(files.join(finished, "export", "saved_model", "saved_model.pb"))
+
+
+def test_report_is_one_page(finished):
+    page = files.read_text(files.join(finished, "report", "report.html"))
+    assert "finetune" in page and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_second_run_does_no_work(finished):
+    before, times = _hashes(), _written_at(finished)
+    stages.run(SETTINGS)
+    assert (_hashes(), _written_at(finished)) == (before, times)
+
+
+def test_verify_finds_no_problem_then_finds_a_flipped_byte(finished):
+    settings = dataclasses.replace(SETTINGS, verify=True)
+    stages.run(settings)
+    path = files.join(finished, "pseudo", "pseudo-00001-of-00003.tfrecord")
+    content = files.read_bytes(path)
+    broken = bytearray(content)
+    broken[len(broken) // 2] ^= 1
+    files.write_bytes(path, bytes(broken))
+    try:
+        with pytest.raises(UserError, match="damaged record"):
+            stages.run(settings)
+    finally:
+        files.write_bytes(path, content)
+
+
+def test_changed_setting_is_refused_by_name(finished):
+    with pytest.raises(UserError, match="pretrain_steps: was 2, is 3 now"):
+        stages.run(dataclasses.replace(SETTINGS, pretrain_steps=3))
+
+
+def test_deleted_stage_is_redone_with_what_depends_on_it_alone(finished):
+    times = _written_at(finished)
+    files.remove(files.join(finished, "finetune"))
+    stages.run(SETTINGS)
+    again = _written_at(finished)
+    assert again["finetune"] != times["finetune"]
+    for name in ("labeled", "teacher", "pseudo", "pretrain", "baseline"):
+        assert again[name] == times[name], name
+
+
+def test_evaluation_images_that_were_learned_from_are_refused(finished):
+    settings = dataclasses.replace(
+        SETTINGS, stage="evaluate", eval_data="scenes:train?num=10&size=64", overwrite=True
+    )
+    with pytest.raises(UserError, match=r"10 of the 10 images.*also in"):
+        stages.run(settings)
+
+
+def _written_at(workdir: str) -> dict[str, object]:
+    import tensorflow as tf
+
+    return {
+        name: tf.io.gfile.stat(files.join(workdir, name, "manifest.json")).mtime_nsec
+        for name in STAGES
+    }
+
+
+def test_pseudo_with_nothing_else_trains_a_teacher_first(tmp_path):
+    """The very command of the README, cut short by nothing but the steps."""
+    found = subprocess.run(
+        [sys.executable, "-m", "kd_tf.main", "--stage=pseudo"],
+        cwd=tmp_path,
+        env={**__import__("os").environ, "PYTHONPATH": str(config.__file__).rsplit("/", 2)[0]},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert "stage teacher trains one first" in found.stderr
+    records_found = RecordSet.open(str(tmp_path / "runs" / "default" / "pseudo"))
+    assert len(records_found) > 100
