@@ -142,22 +142,21 @@ def serve_every_box(box: tf.Tensor, *, preference: tf.Tensor, valid: tf.Tensor) 
     def unserved(box: tf.Tensor) -> tf.Tensor:
         return valid & ~tf.reduce_any(box[:, None, :] == rows, axis=2)
 
-    def serve(box: tf.Tensor, given: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def serve(box, given, waiting):
+        lowest = preference.dtype.min
         wish = tf.argmax(
-            tf.where(given[:, None, :], preference.dtype.min, preference),
-            axis=2,
-            output_type=tf.int32,
+            tf.where(given[:, None, :], lowest, preference), axis=2, output_type=tf.int32
         )
-        wishes = (wish[..., None] == columns) & unserved(box)[..., None]
-        wishes = wishes & ~given[:, None, :]
-        taker = _highest(tf.where(wishes, preference, preference.dtype.min), floor=None)
+        wishes = (wish[..., None] == columns) & waiting[..., None] & ~given[:, None, :]
+        taker = _highest(tf.where(wishes, preference, lowest), floor=None)
         taken = tf.reduce_any(wishes, axis=1)
-        return tf.where(taken, taker, box), given | taken
+        box = tf.where(taken, taker, box)
+        return box, given | taken, unserved(box)
 
-    box, _ = tf.while_loop(
-        lambda box, given: tf.reduce_any(unserved(box)),
+    box, _, _ = tf.while_loop(
+        lambda box, given, waiting: tf.reduce_any(waiting),
         serve,
-        (box, tf.zeros_like(box, tf.bool)),
+        (box, tf.zeros_like(box, tf.bool), unserved(box)),
         maximum_iterations=num_boxes,
     )
     return box
