@@ -110,13 +110,14 @@ def suppress(
     best = np.argsort(-flat, kind="stable")[:NUM_CANDIDATES]
     best = best[flat[best] >= score_floor]
     anchors, classes = np.divmod(best, scores.shape[1])
-    kept: list[int] = []
-    for row, (anchor, label) in enumerate(zip(anchors, classes, strict=True)):
-        rivals = [other for other in kept if classes[other] == label]
-        if np.all(_iou(boxes[anchor], boxes[anchors[rivals]]) <= iou_threshold):
+    candidates = boxes[anchors]
+    rivals = pairwise_iou(candidates, candidates) > iou_threshold
+    rivals &= classes[:, np.newaxis] == classes
+    alive, kept = np.ones(len(best), bool), []
+    for row in range(len(best)):
+        if alive[row] and len(kept) < max_detections:
             kept.append(row)
-        if len(kept) == max_detections:
-            break
+            alive &= ~rivals[row]
     return Detections(
         boxes[anchors[kept]].astype(np.float32),
         flat[best[kept]].astype(np.float32),
@@ -124,9 +125,11 @@ def suppress(
     )
 
 
-def _iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Overlap of one xyxy box with others [N, 4], in [0, 1]; 0 where both are empty."""
-    corner = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = np.prod(np.maximum(corner, 0), axis=1)
-    total = np.prod(box[2:] - box[:2]) + np.prod(others[:, 2:] - others[:, :2], axis=1) - shared
+def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Overlaps [N, M] in [0, 1] of xyxy boxes [N, 4] and [M, 4]; 0 where both are empty."""
+    boxes = boxes[:, np.newaxis]
+    corner = np.minimum(boxes[..., 2:], others[:, 2:]) - np.maximum(boxes[..., :2], others[:, :2])
+    shared = np.prod(np.maximum(corner, 0), axis=-1)
+    areas, other_areas = (np.prod(b[..., 2:] - b[..., :2], axis=-1) for b in (boxes, others))
+    total = areas + other_areas - shared
     return np.divide(shared, total, out=np.zeros_like(shared), where=total > 0)
