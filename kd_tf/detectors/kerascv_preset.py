@@ -63,7 +63,13 @@ def load_preset(
         model = _fetch(preset, _family(preset), bounding_box_format="xyxy")
         model._prediction_decoder = _Undecided()
     network = Network(
-        preset, _CLASS_NAMES, _IMAGE_SIZE, "float32", model, _PresetHead(model, preset == _YOLO)
+        preset,
+        _CLASS_NAMES,
+        _IMAGE_SIZE,
+        "float32",
+        # RetinaNet names its one input and wants a dict.
+        keras.Model(model.inputs[0], model.output),
+        _PresetHead(model, preset == _YOLO),
     )
     return NetworkDetector(
         network,
