@@ -181,7 +181,7 @@ class Config:
     num_workers: int = _labels(1, "How many workers label together.", low=1, stages=())
     pseudo_batch_size: int = _labels(16, "Images the teacher sees at once.", low=1, stages=())
 
-    teacher_model: str = _train("yolov8_s", "Network of stage teacher.", stages=("teacher",))
+    teacher_model: str = _train("yolov8_xs", "Network of stage teacher.", stages=("teacher",))
     student: str = _train("yolov8_tiny", "Network of the student.", stages=STUDENT)
     backbone_weights: str = _train(
         "",
@@ -189,9 +189,9 @@ class Config:
         per_stage=("teacher", "pretrain"),
     )
     allow_missing: str = _train("", "Layers, comma separated, that may lack weights in that file.")
-    teacher_steps: int = _train(1000, "Steps of stage teacher.", stages=("teacher",), low=1)
+    teacher_steps: int = _train(300, "Steps of stage teacher.", stages=("teacher",), low=1)
     pretrain_steps: int = _train(
-        1000, "Steps on pseudo labels.", stages=("pretrain", "baseline"), low=1
+        300, "Steps on pseudo labels.", stages=("pretrain", "baseline"), low=1
     )
     finetune_steps: int = _train(
         500, "Steps on human labels.", stages=("finetune", "baseline"), low=1

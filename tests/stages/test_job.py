@@ -54,7 +54,7 @@ def test_ensure_settings_of_other_stages_change_nothing(folder):
 def test_ensure_changed_setting_is_refused_by_name_and_keeps_the_work(folder):
     work = _Work(folder)
     _ensure(folder, work)
-    with pytest.raises(UserError, match="teacher_steps: was 1000, is 7 now"):
+    with pytest.raises(UserError, match="teacher_steps: was 300, is 7 now"):
         _ensure(folder, work, teacher_steps=7, redo=True)
     assert work.calls == 1 and manifests.is_complete(folder)
 
@@ -66,7 +66,7 @@ def test_ensure_overwrite_does_it_anew_and_keeps_the_old(folder):
     parent = folder.rsplit("/", 1)[0]
     old = [name for name in files.list_folder(parent) if name.startswith("teacher.old-")]
     assert len(old) == 1
-    assert manifests.read(files.join(parent, old[0])).identity["teacher_steps"] == 1000
+    assert manifests.read(files.join(parent, old[0])).identity["teacher_steps"] == 300
     assert manifests.read(folder).identity["teacher_steps"] == 7
 
 
