@@ -1,7 +1,9 @@
 """The ways a run ends early."""
 
+import atexit
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -99,6 +101,8 @@ def naming_lost_workers(*, num_workers: int) -> Iterator[None]:
 
     Seen when a worker was killed: UnavailableError "Collective ops is aborted by: Socket
     closed" within seconds. An error of this worker's own data is of another kind and passes.
+    After a loss this process will end with code 1 and without TensorFlow's clean-up, in
+    which 8 of 13 surviving workers waited for ever for the thread of a batch iterator.
     """
     try:
         yield
@@ -107,7 +111,15 @@ def naming_lost_workers(*, num_workers: int) -> Iterator[None]:
             raise
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = next((line for line in lines if "aborted by" in line), lines[0])
+        atexit.register(_end_at_once)
         raise WorkerLostError(
             f"An update needs all {num_workers} workers, and one is gone ({reason}). Start all "
             "workers again with the same command: training goes on from the last checkpoint."
         ) from error
+
+
+def _end_at_once() -> None:
+    """Ends the process; run at exit, when the error has been reported already."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)

@@ -52,7 +52,9 @@ def test_diverged_names_step_images_and_checkpoint(ids, shown):
         assert part in str(error)
 
 
-def test_naming_lost_workers_leaves_other_errors_alone():
+def test_naming_lost_workers_leaves_other_errors_alone(monkeypatch):
+    at_exit = []
+    monkeypatch.setattr(stopping.atexit, "register", at_exit.append)
     gone = tf.errors.UnavailableError(None, None, "Graph\nCollective ops is aborted by: closed")
     own = tf.errors.DataLossError(None, None, "corrupt record")
     with (
@@ -64,3 +66,4 @@ def test_naming_lost_workers_leaves_other_errors_alone():
         raise own
     with pytest.raises(tf.errors.UnavailableError), stopping.naming_lost_workers(num_workers=1):
         raise gone
+    assert [function.__name__ for function in at_exit] == ["_end_at_once"]
