@@ -19,6 +19,10 @@ def run(settings: config.Config) -> None:
     tf.get_logger().setLevel("ERROR")
     one = start(settings)
     logging.info("workdir: %s", settings.workdir)
+    if one.strategy is not None:
+        from kd_tf.stages import train
+
+        train.check_all(one)
     if settings.verify:
         _verify(one)
     else:

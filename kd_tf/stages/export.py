@@ -44,7 +44,7 @@ def export(run: Run) -> bool:
         )
         return _measure(run, network, artefacts, source=source)
 
-    return job.ensure(stage, run.settings, work=work, redo=run.redo)
+    return job.ensure(stage, run, work=work)
 
 
 def _meta(network: Network, *, stage: str) -> ExportMeta:

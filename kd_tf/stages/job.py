@@ -10,9 +10,13 @@ from absl import logging
 
 from kd_tf import __version__, config, files, flags, manifests
 from kd_tf.errors import UserError
+from kd_tf.stages.run import Run
 
 _STARTED = "started.json"
 _INPUT = "input: "
+_POLL_S = 2.0
+# Labelling a large data set takes the chief hours; a dead chief is noticed by TensorFlow first.
+_PATIENCE_S = 24 * 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,17 +57,17 @@ class Result:
 
 
 def ensure(
-    stage: Stage, settings: config.Config, *, work: Callable[[], Result | None], redo: bool
+    stage: Stage, run: Run, *, work: Callable[[], Result | None], by_all: bool = False
 ) -> bool:
     """Does a stage's work unless it is there.
 
     Args:
         stage: The stage.
-        settings: The run's settings.
+        run: The run.
         work: Does the work and gives its result; it may find part of it done and goes on
             from there. None means that other workers still have something to finish.
-        redo: Whether work whose inputs have changed is done again (`--stage=all`)
-            instead of refused.
+        by_all: Whether all processes of a multi-worker strategy work together; else the
+            chief works and the others wait for it.
 
     Returns:
         Whether anything was done.
@@ -71,7 +75,10 @@ def ensure(
     Raises:
         UserError: The folder holds work done with other settings, or from other inputs.
     """
+    settings = run.settings
     identity = stage.identity(settings)
+    if not run.chief:
+        return _follow_chief(stage, identity, work if by_all else None)
     if manifests.is_complete(stage.folder) and not settings.overwrite:
         changed = manifests.differences(manifests.read(stage.folder).identity, identity)
         if not changed:
@@ -80,7 +87,7 @@ def ensure(
     if settings.dry_run:
         logging.info("stage %s: would run in %s.", stage.name, stage.folder)
         return False
-    _clear_the_way(stage, identity, overwrite=settings.overwrite, redo=redo)
+    _clear_the_way(stage, identity, overwrite=settings.overwrite, redo=run.redo)
     files.write_json(files.join(stage.folder, _STARTED), identity)
     own = dataclasses.replace(settings, stage=_stage_flag(stage.name))
     files.write_text(files.join(stage.folder, "flags.txt"), flags.to_flagfile(own))
@@ -91,6 +98,24 @@ def ensure(
         return True
     _finish(stage, identity, result, settings=settings, seconds=time.time() - start)
     return True
+
+
+def _follow_chief(stage: Stage, identity: dict, work: Callable[[], Result | None] | None) -> bool:
+    """A worker beside the chief does its part of the work, then waits for the manifest."""
+    if not _is_finished(stage, identity) and work:
+        work()
+    waited = 0.0
+    while not _is_finished(stage, identity):
+        if waited >= _PATIENCE_S:
+            raise UserError(f"The chief has not finished stage {stage.name} in {waited:.0f} s.")
+        time.sleep(_POLL_S)
+        waited += _POLL_S
+    return bool(work)
+
+
+def _is_finished(stage: Stage, identity: dict) -> bool:
+    done = manifests.is_complete(stage.folder)
+    return done and not manifests.differences(manifests.read(stage.folder).identity, identity)
 
 
 def _stage_flag(name: str) -> str:

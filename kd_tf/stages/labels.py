@@ -111,9 +111,8 @@ def ensure_labeled(run: Run) -> LabeledData:
         inputs["val_data"] = val.fingerprint
     job.ensure(
         job.Stage("labeled", folder, inputs=inputs),
-        settings,
+        run,
         work=functools.partial(_write, folder, listing=listing, val=val, settings=settings),
-        redo=run.redo,
     )
     return LabeledData(folder, names, listing)
 

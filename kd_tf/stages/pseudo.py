@@ -51,7 +51,7 @@ def pseudo(run: Run) -> bool:
     def work() -> job.Result | None:
         return _Fusing(run, answers, trials, data).write(source)
 
-    return job.ensure(stage, run.settings, work=work, redo=run.redo)
+    return job.ensure(stage, run, work=work)
 
 
 def images(run: Run) -> Source:

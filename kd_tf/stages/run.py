@@ -2,8 +2,11 @@
 
 import dataclasses
 
+import tensorflow as tf
+
 from kd_tf import config, files, manifests
 from kd_tf.errors import UserError
+from kd_tf.training.strategy import build_strategy, is_chief
 
 _SCENES = {"labeled": ("scenes:train",), "eval_data": "scenes:eval"}
 
@@ -15,10 +18,17 @@ class Run:
     Attributes:
         settings: Its settings, defaults filled in.
         redo: Whether stages whose inputs changed are done again: for `--stage=all`.
+        strategy: Where training runs; None in a run that trains nothing.
     """
 
     settings: config.Config
     redo: bool
+    strategy: tf.distribute.Strategy | None = None
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process does what one process must do alone."""
+        return self.strategy is None or is_chief(self.strategy)
 
     def folder(self, *parts: str) -> str:
         """A folder or file of the workdir."""
@@ -50,7 +60,10 @@ def start(settings: config.Config) -> Run:
     given = (settings.labeled, settings.unlabeled, settings.val_data, settings.eval_data)
     if not any(given):
         settings = dataclasses.replace(settings, **_SCENES)
-    return Run(settings, redo=settings.stage == "all")
+    trains = settings.stage in (*config.TRAINING, "pseudo", "all") and not settings.dry_run
+    # First of all: some strategies must be there before any TensorFlow operation.
+    strategy = build_strategy(settings.strategy, tpu=settings.tpu) if trains else None
+    return Run(settings, redo=settings.stage == "all", strategy=strategy)
 
 
 def need_labels(run: Run, stage: str) -> None:

@@ -71,7 +71,7 @@ def evaluate(run: Run) -> bool:
     def work() -> job.Result:
         return _evaluate(run, models, source)
 
-    return job.ensure(stage, run.settings, work=work, redo=run.redo)
+    return job.ensure(stage, run, work=work)
 
 
 def trained_models(run: Run) -> dict[str, str]:

@@ -105,7 +105,7 @@ def ask(run: Run, spec: Spec, source: Source, *, parts: tuple[str, ...]) -> Answ
             return None
         return job.Result(shards(folder), counts, {_NAMES: list(teacher.needs().class_names)})
 
-    job.ensure(stage, run.settings, work=work, redo=run.redo)
+    job.ensure(stage, run, work=work)
     return Answers(spec.name, folder)
 
 

@@ -17,8 +17,8 @@ from kd_tf.stages import job, labels, pseudo, score
 from kd_tf.stages.run import Run, need_labels
 from kd_tf.teachers.label_job import PREFIX
 from kd_tf.training import loop
+from kd_tf.training import strategy as strategies
 from kd_tf.training.settings import TrainSettings
-from kd_tf.training.strategy import build_strategy
 
 MODEL = "model.keras"
 _POLICY = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -118,6 +118,14 @@ def baseline(run: Run) -> bool:
     return _ensure(run, "baseline", _labeled_input(run, data), work)
 
 
+def check_all(run: Run) -> None:
+    """Raises UserError where a training stage of this run does not fit the devices."""
+    stages = config.TRAINING if run.settings.stage in ("all", "pseudo") else (run.settings.stage,)
+    for stage in stages:
+        settings = train_settings(run.settings, stage, steps=1)
+        strategies.check(run.strategy, settings=settings)
+
+
 def _few(data: labels.LabeledData, settings: config.Config) -> np.ndarray:
     """The part of the labels that finetune and baseline may use."""
     return data.rows(
@@ -134,7 +142,7 @@ def _labeled_input(run: Run, data: labels.LabeledData | None) -> dict[str, str]:
 
 def _ensure(run: Run, name: str, inputs: dict[str, str], work) -> bool:
     stage = job.Stage(name, run.folder(name), inputs=inputs)
-    return job.ensure(stage, run.settings, work=work, redo=run.redo)
+    return job.ensure(stage, run, work=work, by_all=True)
 
 
 def _train(run: Run, lesson: Lesson, *, validation: labels.LabeledData | None) -> job.Result:
@@ -146,8 +154,10 @@ def _train(run: Run, lesson: Lesson, *, validation: labels.LabeledData | None) -
         settings=train_settings(settings, lesson.stage, steps=lesson.steps),
         folder=folder,
         validate=validate,
-        strategy=build_strategy(settings.strategy, tpu=settings.tpu),
+        strategy=run.strategy,
     )
+    if not run.chief:
+        return job.Result()
     meta = {
         "stage": lesson.stage,
         "step": result.best.step if result.best else result.step,

@@ -7,6 +7,7 @@ import pytest
 from kd_tf import config, files, flags, manifests
 from kd_tf.errors import UserError
 from kd_tf.stages import job
+from kd_tf.stages.run import Run
 
 
 class _Work:
@@ -30,7 +31,7 @@ def folder(request, tmp_path):
 def _ensure(folder, work, *, redo=False, inputs=None, **changes):
     settings = dataclasses.replace(config.Config(), **changes)
     stage = job.Stage("teacher", folder, inputs=inputs or {"labeled": "a"})
-    return job.ensure(stage, settings, work=work, redo=redo)
+    return job.ensure(stage, Run(settings, redo=redo), work=work)
 
 
 def test_ensure_second_time_does_no_work(folder):
@@ -101,6 +102,28 @@ def test_ensure_dry_run_touches_nothing(folder):
     work = _Work(folder)
     assert _ensure(folder, work, dry_run=True) is False
     assert work.calls == 0 and not files.exists(folder)
+
+
+class _Follower(Run):
+    chief = False
+
+
+def test_ensure_worker_waits_for_the_chief_and_works_only_with_all(folder):
+    stage = job.Stage("teacher", folder, inputs={"labeled": "a"})
+    follower = _Follower(config.Config(), redo=False)
+    calls = []
+
+    def work():
+        calls.append(1)
+        # The chief finishes meanwhile.
+        _ensure(folder, _Work(folder))
+        return job.Result()
+
+    assert job.ensure(stage, follower, work=work, by_all=True) is True
+    assert calls == [1]
+    assert manifests.read(folder).outputs
+    assert job.ensure(stage, follower, work=work) is False
+    assert calls == [1]
 
 
 def test_ensure_leaves_a_flagfile_that_replays_the_stage(folder, tmp_path):
