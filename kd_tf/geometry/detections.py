@@ -31,9 +31,7 @@ class Detections:
 
 def no_detections() -> Detections:
     """The detections of an image in which nothing was found."""
-    return Detections(
-        np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)
-    )
+    return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
