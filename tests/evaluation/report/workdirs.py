@@ -138,6 +138,10 @@ def _write_records(folder: str, source: Source, *, rng: np.random.Generator) -> 
         said, names=["big", "other"], score_thresholds=dict.fromkeys(("big", "other"), thresholds)
     )
     files.write_json(files.join(folder, "pseudo", "agreement.json"), table)
+    files.write_json(
+        files.join(folder, "pseudo", "thresholds.json"),
+        {name: {"score": THRESHOLD, "ignore": 0.25, "why": "given"} for name in source.class_names},
+    )
 
 
 def _evaluate(
