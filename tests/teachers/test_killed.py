@@ -17,7 +17,7 @@ from kd_tf.teachers.predict_job import Work, label_predictions
 from tests.teachers.made import RectangleTeacher, made_source
 from tests.teachers.worker import run
 
-NUM_IMAGES, NUM_SHARDS, KILLS = 60, 12, 20
+NUM_IMAGES, NUM_SHARDS, KILLS, DELAY_MS = 60, 12, 20, 150
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
@@ -45,8 +45,11 @@ def _done_shards(folder) -> set[str]:
 def _kill_once(folder, *, num_workers: int, chance: random.Random) -> tuple[int, int]:
     """Starts all workers, kills them at a random moment; shards finished before and after."""
     before = len(_done_shards(folder))
+    # As slow as it takes for the work to outlast the kills, whatever the number of workers.
+    delay_ms = DELAY_MS * num_workers
     workers = [
-        _start(folder, worker=i, num_workers=num_workers, delay_ms=40) for i in range(num_workers)
+        _start(folder, worker=i, num_workers=num_workers, delay_ms=delay_ms)
+        for i in range(num_workers)
     ]
     for worker in workers:
         worker.stdout.readline()
@@ -64,9 +67,12 @@ def test_job_killed_20_times_gives_the_bytes_of_an_uninterrupted_run(tmp_path, n
     assert run(str(tmp_path / "whole"), num_images=NUM_IMAGES, work=work, delay_s=0)
     chance, folder = random.Random(num_workers), tmp_path / "killed"
     folder.mkdir()
+    num_at_work = 0
     for _ in range(KILLS):
         before, after = _kill_once(folder, num_workers=num_workers, chance=chance)
         assert after >= before
+        num_at_work += after < 3 * NUM_SHARDS
+    assert num_at_work >= KILLS / 2
     for worker in range(num_workers):
         process = _start(folder, worker=worker, num_workers=num_workers, delay_ms=0)
         code = process.wait(timeout=300)
