@@ -117,11 +117,7 @@ class Config:
     )
     eval_data: str = _data("", "Held-out data, read by evaluate only.", "evaluate")
     allow_leakage: str = _data(
-        "",
-        "Data sets, by name, that may share images with validation or evaluation data.",
-        "labeled",
-        "pseudo",
-        "evaluate",
+        "", "Data sets, by name, that may share images with validation or evaluation data."
     )
     image_size: str = _data("160x160", "HxW of the networks' input, multiples of 32.", *TRAINING)
     max_bad_fraction: float = _data(

@@ -64,7 +64,8 @@ def refuse_leakage(
         raise UserError(
             f"{len(shared)} of the {len(held_out)} images of {held_out_name} are also in "
             f"{used_name} (the same file, by sha256):\n{named}\nA score on images that were "
-            "learned from says nothing. Remove them from one side, or allow it by its flag."
+            "learned from says nothing. Remove them from one side, or allow it by "
+            "--allow_leakage=NAME of the data set."
         )
     return shared
 

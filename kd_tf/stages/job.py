@@ -13,6 +13,7 @@ from kd_tf.errors import UserError
 from kd_tf.stages.run import Run
 
 _STARTED = "started.json"
+_FLAGS = "flags.txt"
 _INPUT = "input: "
 _POLL_S = 2.0
 # Labelling a large data set takes the chief hours; a dead chief is noticed by TensorFlow first.
@@ -90,7 +91,7 @@ def ensure(
     _clear_the_way(stage, identity, overwrite=settings.overwrite, redo=run.redo)
     files.write_json(files.join(stage.folder, _STARTED), identity)
     own = dataclasses.replace(settings, stage=_stage_flag(stage.name))
-    files.write_text(files.join(stage.folder, "flags.txt"), flags.to_flagfile(own))
+    files.write_text(files.join(stage.folder, _FLAGS), flags.to_flagfile(own))
     logging.info("stage %s: starts in %s.", stage.name, stage.folder)
     start = time.time()
     result = work()
@@ -149,7 +150,11 @@ def _identity_in(folder: str) -> dict | None:
     if manifests.is_complete(folder):
         return manifests.read(folder).identity
     path = files.join(folder, _STARTED)
-    return files.read_json(path) if files.exists(path) else None
+    if not files.exists(path):
+        return None
+    # A stage that stopped before it made anything, say for a wrong setting, binds nobody.
+    made = set(files.list_folder(folder)) - {_STARTED, _FLAGS}
+    return files.read_json(path) if made else None
 
 
 def _finish(

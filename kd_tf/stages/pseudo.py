@@ -7,7 +7,7 @@ import numpy as np
 from absl import logging
 
 from kd_tf import config, files
-from kd_tf.data import views
+from kd_tf.data import labeled, leakage, views
 from kd_tf.data.items import Source
 from kd_tf.data.select import SelectSettings
 from kd_tf.data.shards import RecordSet
@@ -93,6 +93,7 @@ class _Fusing:
 
     def write(self, source: Source) -> job.Result | None:
         settings, folder = self.run.settings, self.run.folder("pseudo")
+        self._refuse_leakage()
         coverage = self._coverage()
         logging.info("Who knows what:\n%s", coverage.table())
         labellers = self._labellers(coverage)
@@ -116,6 +117,21 @@ class _Fusing:
             also_write(RecordSet.open(folder), folder=folder, formats=formats)
         info = {"class_names": list(coverage.class_names), "coverage": coverage.hash()}
         return job.Result(teachers.shards(folder), counts, info)
+
+    def _refuse_leakage(self) -> None:
+        """The student must not learn from images that choose its checkpoint."""
+        settings = self.run.settings
+        if not self.data:
+            return
+        names = {parse(text, DATA_KINDS).name for text in settings.unlabeled}
+        seen = (one for one in self.answers[0].read() if one.sha256)
+        leakage.refuse_leakage(
+            labeled.open_labeled(self.data[0].folder, labels.VAL).digests,
+            {one.sha256: one.key for one in seen},
+            held_out_name="the validation data",
+            used_name=" ".join(f"--unlabeled={text}" for text in settings.unlabeled),
+            allow=bool(names & set(config.names_list(settings.allow_leakage))),
+        )
 
     def _coverage(self) -> categories.Coverage:
         settings = self.run.settings

@@ -93,9 +93,14 @@ def test_ensure_unfinished_work_goes_on_in_the_same_folder(folder):
 
 
 def test_ensure_unfinished_work_of_other_settings_is_refused(folder):
-    _ensure(folder, lambda: None)
+    _ensure(folder, lambda: files.write_text(files.join(folder, "half"), "x"))
     with pytest.raises(UserError, match="teacher_steps"):
         _ensure(folder, _Work(folder), teacher_steps=7)
+
+
+def test_ensure_stage_that_made_nothing_takes_other_settings(folder):
+    _ensure(folder, lambda: None)
+    assert _ensure(folder, _Work(folder), teacher_steps=7) is True
 
 
 def test_ensure_dry_run_touches_nothing(folder):

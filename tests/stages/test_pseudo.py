@@ -1,0 +1,145 @@
+"""Stage pseudo through its settings, with teachers that know the truth."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from kd_tf import config, files, manifests, stages
+from kd_tf.data import records
+from kd_tf.data.scenes import CLASS_NAMES, scene_labels
+from kd_tf.data.shards import RecordSet
+from kd_tf.errors import UserError
+
+HALF, REST = CLASS_NAMES[:4], CLASS_NAMES[4:]
+NUM = 24
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return config.Config(
+        stage="pseudo",
+        workdir=str(tmp_path / "run"),
+        labeled=(f"scenes:train?num={NUM}&size=64",),
+        unlabeled=(f"scenes:unlabeled?num={NUM}&size=64",),
+        val_fraction=0.5,
+        image_size="64x64",
+        teacher=("python:tests.stages.oracle:build?name=all",),
+        num_shards=3,
+    )
+
+
+def _pseudo(settings) -> list[records.Record]:
+    stages.run(settings)
+    found = RecordSet.open(files.join(settings.workdir, "pseudo"))
+    return [records.from_example(one, class_names=CLASS_NAMES) for one in found]
+
+
+def test_labels_are_what_the_teacher_said(settings):
+    for index, record in enumerate(_pseudo(settings)):
+        truth = scene_labels(seed=0, index=index, size=64, split="unlabeled")
+        working = record.objects.working
+        assert working.sum() == len(truth.boxes)
+        order = np.lexsort(record.objects.boxes[working].T)
+        expected = np.lexsort(truth.boxes.T)
+        np.testing.assert_allclose(
+            record.objects.boxes[working][order], truth.boxes[expected], atol=1e-3
+        )
+        assert record.objects.classes[working][order].tolist() == truth.classes[expected].tolist()
+
+
+def test_two_teachers_of_disjoint_classes_label_the_union(settings):
+    half = "python:tests.stages.oracle:build?name=half&classes=" + "+".join(HALF)
+    rest = "python:tests.stages.oracle:build?name=rest&classes=" + "+".join(REST)
+    both = dataclasses.replace(settings, teacher=(half, rest), calibration="none")
+    for index, record in enumerate(_pseudo(both)):
+        truth = scene_labels(seed=0, index=index, size=64, split="unlabeled")
+        working = record.objects.working
+        assert sorted(record.objects.classes[working]) == sorted(truth.classes)
+        # Known to one of two teachers: fusion leaves the score as it was.
+        np.testing.assert_allclose(record.objects.scores[working], 0.9, atol=1e-5)
+        assert record.judged is None or record.judged.tolist() == list(range(len(CLASS_NAMES)))
+
+
+def test_classes_no_teacher_knows_are_not_judged(settings):
+    half = "python:tests.stages.oracle:build?name=half&classes=" + "+".join(HALF)
+    for record in _pseudo(dataclasses.replace(settings, teacher=(half,))):
+        assert record.judged.tolist() == [0, 1, 2, 3]
+
+
+def test_auto_thresholds_lie_between_right_and_wrong(settings):
+    wrong = "python:tests.stages.oracle:build?name=all&wrong=3"
+    auto = dataclasses.replace(settings, teacher=(wrong,), score_threshold="auto")
+    _pseudo(auto)
+    found = files.read_json(files.join(settings.workdir, "pseudo", "thresholds.json"))
+    assert set(found) == set(CLASS_NAMES)
+    # Right detections score .9, false ones .45, both of class 0.
+    assert 0.45 < found[CLASS_NAMES[0]]["score"] < 0.9
+    assert found[CLASS_NAMES[0]]["ignore"] < found[CLASS_NAMES[0]]["score"]
+
+
+def test_adding_a_teacher_does_not_ask_the_other_again(settings):
+    _pseudo(settings)
+    path = files.join(settings.workdir, "predictions", "all", "manifest.json")
+    before = files.read_bytes(path)
+    more = dataclasses.replace(
+        settings,
+        teacher=(*settings.teacher, "python:tests.stages.oracle:build?name=more&score=0.7"),
+        calibration="none",
+        overwrite=False,
+    )
+    with pytest.raises(UserError, match="teacher: was"):
+        stages.run(more)
+    files.remove(files.join(settings.workdir, "pseudo"))
+    _pseudo(more)
+    assert files.read_bytes(path) == before
+    table = files.read_json(files.join(settings.workdir, "pseudo", "agreement.json"))
+    assert table["names"] == ["all", "more"] and table["matrix"][0][1] == 1.0
+
+
+def test_unlabeled_images_of_the_validation_set_are_refused(settings):
+    leaky = dataclasses.replace(settings, unlabeled=(f"scenes:train?num={NUM}&size=64&name=own",))
+    with pytest.raises(UserError, match=r"12 of the 12 images of the validation data.*own/"):
+        stages.run(leaky)
+    assert len(_pseudo(dataclasses.replace(leaky, allow_leakage="own"))) == NUM
+
+
+def test_without_unlabeled_the_training_images_are_labelled(settings):
+    found = _pseudo(dataclasses.replace(settings, unlabeled=()))
+    # Half of the labelled images choose checkpoints, so they are not labelled for training.
+    assert len(found) == NUM // 2
+
+
+def test_teacher_below_the_wanted_ap_is_refused(settings):
+    blind = dataclasses.replace(
+        settings, teacher=("python:tests.stages.oracle:build?wrong=5&score=0.0&name=bad",),
+        min_teacher_ap=0.99,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"Teacher bad has AP 0\.\d+.*min_teacher_ap=0.99"):
+        stages.run(blind)
+    assert not manifests.is_complete(files.join(settings.workdir, "pseudo"))
+
+
+def test_a_class_that_maps_nowhere_is_refused_unless_dropped(settings):
+    few = dataclasses.replace(settings, labeled=(f"scenes:train?num={NUM}&size=64&classes=disc",))
+    with pytest.raises(UserError, match="square"):
+        stages.run(few)
+    stages.run(dataclasses.replace(few, drop_unknown_classes=True))
+    found = RecordSet.open(files.join(settings.workdir, "pseudo"))
+    assert found.class_names == ("disc",)
+
+
+def test_two_workers_finish_one_job(settings):
+    first = dataclasses.replace(settings, num_workers=2, worker_index=0)
+    stages.run(first)
+    assert not manifests.is_complete(files.join(settings.workdir, "pseudo"))
+    assert len(_pseudo(dataclasses.replace(first, worker_index=1))) == NUM
+
+
+def test_labels_leave_as_coco_and_yolo(settings):
+    stages.run(dataclasses.replace(settings, also_write="coco,yolo"))
+    found = files.read_json(files.join(settings.workdir, "pseudo", "coco.json"))
+    truth = sum(
+        len(scene_labels(seed=0, index=i, size=64, split="unlabeled").boxes) for i in range(NUM)
+    )
+    assert len(found["images"]) == NUM and len(found["annotations"]) == truth
