@@ -193,7 +193,7 @@ class Config:
         500, "Steps on human labels.", stages=("finetune", "baseline"), low=1
     )
     batch_size: int = _train(8, "Images a step, over all devices.", low=1, per_stage=True)
-    learning_rate: float = _train(0.001, "Peak learning rate.", above=0.0, per_stage=True)
+    learning_rate: float = _train(0.005, "Peak learning rate.", above=0.0, per_stage=True)
     optimizer: str = _train("adamw", "Update rule.", choices=("adamw", "sgd"), per_stage=True)
     weight_decay: float = _train(0.0005, "Decoupled weight decay.", low=0.0, per_stage=True)
     warmup_fraction: float = _train(
@@ -209,9 +209,9 @@ class Config:
     checkpoint_every: int = _train(100, "Steps between checkpoints.", low=1)
     max_boxes: int = _train(100, "Most boxes of an image that a step sees.", low=1)
     flip: float = _train(0.5, "Share of images mirrored.", low=0.0, high=1.0, per_stage=True)
-    scale_jitter: str = _train("0.6,1.5", "Range of random zoom; 1,1: none.", per_stage=True)
+    scale_jitter: str = _train("0.8,1.25", "Range of random zoom; 1,1: none.", per_stage=True)
     color_jitter: float = _train(
-        0.5, "Strength of colour changes.", low=0.0, high=1.0, per_stage=True
+        0.3, "Strength of colour changes.", low=0.0, high=1.0, per_stage=True
     )
     mosaic: float = _train(0.0, "Share of images made of four.", low=0.0, high=1.0, per_stage=True)
     mixup: float = _train(
