@@ -21,6 +21,7 @@ from kd_tf.errors import RejectedError
 # 100 megapixels are 300 MB once decoded; larger files are mostly bombs or whole-slide scans.
 MAX_PIXELS = 100_000_000
 
+_DCT = "INTEGER_ACCURATE"
 _EXIF_ORIENTATION = 274
 _FORMATS = {
     "JPEG": "jpeg",
@@ -151,7 +152,7 @@ def decode_upright(encoded: tf.Tensor) -> tf.Tensor:
     """
     pixels = tf.cond(
         tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff"),
-        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT),
         lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
     )
     return tf.ensure_shape(pixels, [None, None, 3])
@@ -247,7 +248,11 @@ def _decode(encoded: bytes, *, header: Header, picture: Image.Image) -> tuple[np
 def _decode_plain(encoded: bytes, header: Header) -> np.ndarray:
     try:
         with tf.device("CPU:0"):
-            pixels = decode_upright(tf.constant(encoded)).numpy()
+            # `decode_upright` spelled out for what is nearly all: its branch costs 0.3 ms.
+            if header.format == "jpeg":
+                pixels = tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT).numpy()
+            else:
+                pixels = decode_upright(tf.constant(encoded)).numpy()
     except tf.errors.OpError as error:
         raise RejectedError("damaged image", _last_words(error.message)) from error
     if pixels.shape[:2] != (header.height, header.width):

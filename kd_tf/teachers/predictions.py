@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kd_tf.data.predict import Predicted
+from kd_tf.data.shards import read_shard
 from kd_tf.geometry.detections import Detections
 
 PREFIX = "predictions"
@@ -144,8 +145,7 @@ def from_bytes(serialized: bytes) -> Prediction:
 
 def read_predictions(path: str) -> Iterator[Prediction]:
     """The predictions of one shard file, in order, one at a time in memory."""
-    for serialized in tf.data.TFRecordDataset(path).as_numpy_iterator():
-        yield from_bytes(serialized)
+    return map(from_bytes, read_shard(path))
 
 
 def _bytes(values: list[bytes]) -> tf.train.Feature:
