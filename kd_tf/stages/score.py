@@ -1,13 +1,13 @@
 """Scores detectors with one yardstick: validation while training, and stage evaluate."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 from absl import logging
 
 from kd_tf import config, manifests, progress
 from kd_tf.data import labeled, leakage
 from kd_tf.data.items import Source
-from kd_tf.data.predict import predict
+from kd_tf.data.predict import Predicted, predict
 from kd_tf.data.rejects import check_fraction, count_rejects
 from kd_tf.data.sources import open_source
 from kd_tf.detectors.network import Network, count_parameters
@@ -21,7 +21,9 @@ from kd_tf.geometry.detections import Detector
 from kd_tf.specs import DATA_KINDS, parse
 from kd_tf.stages import job, labels
 from kd_tf.stages.run import Run
+from kd_tf.teachers.fit_thresholds import fit_f1
 from kd_tf.teachers.label_job import PREFIX
+from kd_tf.teachers.scored import match_to_labels
 
 TRAINED = ("teacher", "baseline", "pretrain", "finetune")
 _BATCH_SIZE = 25
@@ -29,29 +31,40 @@ _BATCH_SIZE = 25
 _THRESHOLD = 0.5
 
 
-def validator(data: labels.LabeledData) -> Callable[[Network], float]:
-    """Scores a network on the validation images: AP in [0, 1].
+class Validator:
+    """Scores networks on the validation images, and finds their working thresholds there.
 
-    The detector is compiled once for each network object: the weights in it are those of
+    A detector is compiled once for each network object: the weights in it are those of
     the moment.
     """
-    source = data.validation()
-    truth = ground_truth(source, class_names=data.class_names)
-    detectors: dict[int, NetworkDetector] = {}
 
-    def validate(network: Network) -> float:
-        detector = detectors.setdefault(
+    def __init__(self, data: labels.LabeledData):
+        self._source = data.validation()
+        self._truth = ground_truth(self._source, class_names=data.class_names)
+        self._detectors: dict[int, NetworkDetector] = {}
+
+    def __call__(self, network: Network) -> float:
+        """AP in [0, 1]; 0 where the validation images hold no object of any class."""
+        found = ((one.item.image_id, one.detections) for one in self._predict(network))
+        return coco_evaluate(self._truth, found)["AP"] or 0.0
+
+    def thresholds(self, network: Network) -> list[float]:
+        """Per class the score from which its detections have the best F1."""
+        pairs = (
+            (one.detections, self._source.read_labels(one.item)[0])
+            for one in self._predict(network)
+        )
+        scored = match_to_labels(
+            ((found, truth.boxes, truth.classes, truth.is_crowd) for found, truth in pairs),
+            num_classes=len(network.class_names),
+        )
+        return fit_f1(scored, network.class_names, ignore_ratio=1.0).score.tolist()
+
+    def _predict(self, network: Network) -> Iterator[Predicted]:
+        detector = self._detectors.setdefault(
             id(network), NetworkDetector(network, batch_size=_BATCH_SIZE)
         )
-        found = (
-            (one.item.image_id, one.detections)
-            for one in predict(detector, source, batch_size=_BATCH_SIZE)
-        )
-        ap = coco_evaluate(truth, found)["AP"]
-        # None: no object of any class on the validation images.
-        return 0.0 if ap is None else ap
-
-    return validate
+        return predict(detector, self._source, batch_size=_BATCH_SIZE)
 
 
 def evaluate(run: Run) -> bool:

@@ -147,7 +147,7 @@ def _ensure(run: Run, name: str, inputs: dict[str, str], work) -> bool:
 
 def _train(run: Run, lesson: Lesson, *, validation: labels.LabeledData | None) -> job.Result:
     settings, folder = run.settings, run.folder(lesson.stage)
-    validate = score.validator(validation) if validation else None
+    validate = score.Validator(validation) if validation else None
     result = loop.train(
         build=lambda: _build(settings, lesson),
         batches=lambda *place: _batches(settings, lesson, *place),
@@ -165,6 +165,8 @@ def _train(run: Run, lesson: Lesson, *, validation: labels.LabeledData | None) -
         "num_images": len(lesson.records) if lesson.rows is None else len(lesson.rows),
         "commit": job.commit(),
     }
+    if validate:
+        meta["score_thresholds"] = validate.thresholds(result.network)
     save_network(result.network, files.join(folder, MODEL), meta=meta)
     info = {**meta, "parameters": count_parameters(result.network)}
     return job.Result(

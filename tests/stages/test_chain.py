@@ -60,6 +60,13 @@ def test_every_stage_is_complete_and_can_be_replayed(finished):
         )
 
 
+def test_every_network_brings_a_working_threshold_per_class(finished):
+    for name in ("teacher", "pretrain", "finetune", "baseline"):
+        meta = read_spec(files.join(finished, name, "model.keras"))["meta"]
+        assert len(meta["score_thresholds"]) == 8
+        assert all(0.0 <= value <= 1.0 for value in meta["score_thresholds"])
+
+
 def test_label_fraction_cuts_finetune_and_baseline_alone(finished):
     seen = {
         name: manifests.read(files.join(finished, name)).info["num_images"]
