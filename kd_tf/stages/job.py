@@ -1,6 +1,7 @@
 """When a stage's work is done, repeated, resumed or refused: one rule for every stage."""
 
 import dataclasses
+import datetime
 import importlib.metadata
 import subprocess
 import time
@@ -167,6 +168,7 @@ def _finish(
         "versions": {n: importlib.metadata.version(n) for n in ("keras", "keras-cv", "numpy")},
         "num_workers": settings.num_workers,
         "seconds": round(seconds, 1),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(),
         **result.info,
     }
     manifests.write(

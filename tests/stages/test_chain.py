@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import subprocess
 import sys
 
@@ -90,21 +91,14 @@ def test_pseudo_records_hold_all_images_and_the_working_labels(finished):
 
 
 def test_finetune_starts_from_the_pretrained_student(finished):
-    names = {
-        name: read_spec(files.join(finished, name, "model.keras"))
-        for name in ("pretrain", "finetune")
-    }
-    assert names["pretrain"]["name"] == names["finetune"]["name"] == "yolov8_tiny"
     first, then, apart = (
         load_network(files.join(finished, name, "model.keras")).model.get_weights()
         for name in ("pretrain", "finetune", "baseline")
     )
-    # Two steps move the weights a little; another start lies much further away.
+    # Two steps away from the pre-trained student, six from the baseline.
     near = np.mean([np.abs(a - b).mean() for a, b in zip(first, then, strict=True)])
     far = np.mean([np.abs(a - b).mean() for a, b in zip(apart, then, strict=True)])
-    assert near > 0
-    assert files.read_json(files.join(finished, "evaluate", "metrics.json"))
-    assert np.isfinite(far)
+    assert 0 < near < far
 
 
 def test_metrics_have_all_numbers_of_every_model(finished):
@@ -168,17 +162,14 @@ def test_evaluation_images_that_were_learned_from_are_refused(finished):
     settings = dataclasses.replace(
         SETTINGS, stage="evaluate", eval_data="scenes:train?num=10&size=64", overwrite=True
     )
-    with pytest.raises(UserError, match=r"10 of the 10 images.*also in"):
+    # Of the ten, those kept for validation were not learned from.
+    with pytest.raises(UserError, match=r"of the 10 images of --eval_data.*are also in"):
         stages.run(settings)
 
 
 def _written_at(workdir: str) -> dict[str, object]:
-    import tensorflow as tf
-
-    return {
-        name: tf.io.gfile.stat(files.join(workdir, name, "manifest.json")).mtime_nsec
-        for name in STAGES
-    }
+    folders = {name: files.join(workdir, name) for name in STAGES}
+    return {name: manifests.read(path).info["finished"] for name, path in folders.items()}
 
 
 def test_pseudo_with_nothing_else_trains_a_teacher_first(tmp_path):
@@ -186,7 +177,7 @@ def test_pseudo_with_nothing_else_trains_a_teacher_first(tmp_path):
     found = subprocess.run(
         [sys.executable, "-m", "kd_tf.main", "--stage=pseudo"],
         cwd=tmp_path,
-        env={**__import__("os").environ, "PYTHONPATH": str(config.__file__).rsplit("/", 2)[0]},
+        env={**os.environ, "PYTHONPATH": str(config.__file__).rsplit("/", 2)[0]},
         capture_output=True,
         text=True,
     )
