@@ -21,6 +21,8 @@ from kd_tf.training import strategy as strategies
 from kd_tf.training.settings import TrainSettings
 
 MODEL = "model.keras"
+# Identities of the labelled images that a stage learned from, one a line.
+_IDS = "label_ids.txt"
 _POLICY = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
@@ -147,6 +149,9 @@ def _ensure(run: Run, name: str, inputs: dict[str, str], work) -> bool:
 
 def _train(run: Run, lesson: Lesson, *, validation: labels.LabeledData | None) -> job.Result:
     settings, folder = run.settings, run.folder(lesson.stage)
+    if lesson.rows is not None and run.chief:
+        ids = [lesson.records.source_ids[row] for row in lesson.rows]
+        files.write_text(files.join(folder, _IDS), "".join(f"{one}\n" for one in ids))
     validate = score.Validator(validation) if validation else None
     result = loop.train(
         build=lambda: _build(settings, lesson),
