@@ -1,7 +1,6 @@
 """Fusion against ensemble-boxes 1.0.9 (golden arrays), and where ours differs on purpose."""
 
 import pathlib
-import time
 
 import numpy as np
 import pytest
@@ -170,24 +169,3 @@ def test_fuse_class_of_weight_zero_is_refused():
         fuse_one(found(), found((0, 0, 9, 9, 0.5, 0)), weights=[[1], [0]])
     with pytest.raises(UserError, match="at least 0"):
         fuse_one(found((0, 0, 9, 9, 0.5, 0)), weights=[[-1]])
-
-
-@pytest.mark.slow
-def test_fuse_speed():
-    """Target: 2,000 images/s per core at 3 teachers x 100 boxes; half of it on a busy machine."""
-    rng = np.random.default_rng(0)
-    images = []
-    for _ in range(256):
-        corner, side = rng.uniform(0, 500, (60, 2)), rng.uniform(20, 150, (60, 2))
-        classes, teachers = rng.integers(0, 80, 60), []
-        for _ in range(3):
-            rows = rng.integers(0, 60, 100)
-            start = corner[rows] + rng.normal(0, 5, (100, 2))
-            teachers.append(
-                found(*np.column_stack([start, start + side[rows], rng.random(100), classes[rows]]))
-            )
-        images.append(teachers)
-    start = time.process_time()
-    for first in range(0, 256, 64):
-        fuse(images[first : first + 64], weights=np.ones((3, 80)), settings=FusionSettings())
-    assert 256 / (time.process_time() - start) > 1000
