@@ -163,6 +163,8 @@ def score(
             counts.written += 1
             found.append((one.item.image_id, one.detections))
     truth = ground_truth(source, class_names=detector.needs().class_names, skip=unusable)
+    # Unusable boxes; images were counted as they came.
+    count_rejects(counts, (one for one in truth.rejects if not one.whole_image))
     measured = measure(truth, found, score_thresholds=thresholds, speed=timed.speed())
     write_measured(truth, measured, folder=folder)
     return measured.metrics, counts
