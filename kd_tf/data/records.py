@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from kd_tf.data.feature_reader import FeatureReader
 from kd_tf.data.objects import HUMAN, Objects, Record, human_objects, pseudo_objects
 from kd_tf.errors import RejectedError
 
@@ -183,7 +184,7 @@ def from_example(
         features = tf.train.Example.FromString(serialized).features.feature
     except DecodeError as error:
         raise RejectedError("not a tf.train.Example", str(error)) from error
-    reader = _Reader(features)
+    reader = FeatureReader(features)
     source_id = reader.text("image/source_id") or reader.text("image/filename")
     height, width = reader.number("image/height"), reader.number("image/width")
     if height < 1 or width < 1:
@@ -215,43 +216,7 @@ def from_example(
     )
 
 
-class _Reader:
-    """Values of an example by key; an absent key has none."""
-
-    def __init__(self, features: Mapping[str, tf.train.Feature]):
-        self._features = features
-
-    def has(self, key: str) -> bool:
-        return key in self._features and bool(self.list(key))
-
-    def list(self, key: str) -> Sequence:
-        if key not in self._features:
-            return []
-        feature = self._features[key]
-        kind = feature.WhichOneof("kind")
-        return getattr(feature, kind).value if kind else []
-
-    def number(self, key: str) -> int:
-        values = self.list(key)
-        return int(values[0]) if len(values) else 0
-
-    def bytes(self, key: str) -> bytes:
-        values = self.list(key)
-        return values[0] if len(values) else b""
-
-    def text(self, key: str) -> str:
-        return self.bytes(key).decode("utf-8", "replace")
-
-    def array(self, key: str, *, num: int, default: float) -> np.ndarray:
-        values = self.list(key)
-        if len(values) in (0, num):
-            return np.array(values) if len(values) else np.full(num, default)
-        raise RejectedError(
-            "lists of different lengths", f"{key} has {len(values)} values for {num} objects"
-        )
-
-
-def _read_objects(reader: _Reader, *, width: int, height: int) -> Objects:
+def _read_objects(reader: FeatureReader, *, width: int, height: int) -> Objects:
     own = reader.has("kd/schema_version")
     prefix = "kd/object" if own else "image/object"
     num = len(reader.list(f"{prefix}/bbox/xmin"))
@@ -275,23 +240,22 @@ def _read_objects(reader: _Reader, *, width: int, height: int) -> Objects:
     )
 
 
-def _read_texts(reader: _Reader, label_map: Mapping[int, str]) -> list[str]:
+def _read_texts(reader: FeatureReader, label_map: Mapping[int, str]) -> list[str]:
     own = reader.has("kd/schema_version")
     if own:
-        return [text.decode() for text in reader.list("kd/object/text")]
-    texts = [text.decode("utf-8", "replace") for text in reader.list("image/object/class/text")]
+        return reader.texts("kd/object/text")
+    texts = reader.texts("image/object/class/text")
     if texts:
         return texts
-    labels = reader.list("image/object/class/label")
+    labels = reader.list("image/object/class/label", "int64_list")
     return [label_map.get(label, f"label {label}, not in the label map") for label in labels]
 
 
 def _read_judged(
-    reader: _Reader, known: Mapping[str, int], label_map: Mapping[int, str]
+    reader: FeatureReader, known: Mapping[str, int], label_map: Mapping[int, str]
 ) -> np.ndarray | None:
-    labels = reader.list("kd/judged_classes")
+    labels = reader.list("kd/judged_classes", "int64_list")
     if not len(labels):
         return None
-    texts = [text.decode() for text in reader.list("kd/judged_texts")]
-    texts = texts or [label_map.get(label, "") for label in labels]
+    texts = reader.texts("kd/judged_texts") or [label_map.get(label, "") for label in labels]
     return np.array(sorted(known[text] for text in texts if text in known), np.int32)

@@ -168,4 +168,5 @@ def foreign_record(name: str) -> bytes:
         key: tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
         for key, value in numbers.items()
     }
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    return example.SerializeToString(deterministic=True)

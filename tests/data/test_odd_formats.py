@@ -118,3 +118,27 @@ def test_record_with_flipped_bytes(tmp_path):
     assert [item.original_id for item in source.items] == ["1", "3"]
     assert [reject.reason for reject in source.rejects] == ["damaged record"]
     assert source.rejects[0].what.startswith("record 1 of")
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("image/format", "int64_list"),
+        ("image/height", "float_list"),
+        ("image/encoded", "float_list"),
+        ("image/object/bbox/xmin", "bytes_list"),
+        ("image/object/class/text", "int64_list"),
+    ],
+)
+def test_record_with_a_field_of_another_type(tmp_path, key, kind):
+    example = tf.train.Example.FromString(foreign_record("2"))
+    feature = example.features.feature[key]
+    feature.Clear()
+    getattr(feature, kind).value.append(b"x" if kind == "bytes_list" else 1)
+    with tf.io.TFRecordWriter(str(tmp_path / "theirs.tfrecord")) as writer:
+        writer.write(foreign_record("1"))
+        writer.write(example.SerializeToString())
+    source = open_spec(f"records:{tmp_path}/theirs.tfrecord")
+    assert [item.original_id for item in source.items] == ["1"]
+    assert [reject.reason for reject in source.rejects] == ["field of the wrong type"]
+    assert f"{key} holds a {kind}" in source.rejects[0].detail
