@@ -191,6 +191,10 @@ def from_example(
         raise RejectedError("image without a size", f"{source_id}: {height}x{width}")
     objects = _read_objects(reader, width=width, height=height)
     texts = _read_texts(reader, label_map or {})
+    if len(texts) != len(objects.boxes):
+        raise RejectedError(
+            "lists of different lengths", f"{len(texts)} classes for {len(objects.boxes)} boxes"
+        )
     known = {name: index for index, name in enumerate(class_names)}
     unknown = sorted(set(texts) - set(known) - set(drop))
     if unknown:

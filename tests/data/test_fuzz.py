@@ -196,9 +196,9 @@ def _all_records(num: int, folder) -> None:
             refused += 1
             continue
         read += 1
-        # Cut between two records, a file is a good one with fewer records.
-        seen = 3 * len(data) // len(whole) if whole.startswith(data) else 3
-        _check_accounts(source, seen=seen)
+        # Cut between two records, a file is one with fewer records: nothing tells.
+        num_records, rest = divmod(len(data) * len(records), len(whole))
+        _check_accounts(source, seen=len(records) if rest else num_records)
     # Damage inside a record whose checksums are right: whoever wrote it wrote nonsense.
     for data in _mutations(records, num - num // 2, seed=6):
         _write_one(path, data)

@@ -142,3 +142,14 @@ def test_record_with_a_field_of_another_type(tmp_path, key, kind):
     assert [item.original_id for item in source.items] == ["1"]
     assert [reject.reason for reject in source.rejects] == ["field of the wrong type"]
     assert f"{key} holds a {kind}" in source.rejects[0].detail
+
+
+def test_record_with_more_classes_than_boxes(tmp_path):
+    example = tf.train.Example.FromString(foreign_record("2"))
+    example.features.feature["image/object/class/text"].bytes_list.value.append(b"dog")
+    with tf.io.TFRecordWriter(str(tmp_path / "theirs.tfrecord")) as writer:
+        writer.write(foreign_record("1"))
+        writer.write(example.SerializeToString())
+    source = open_spec(f"records:{tmp_path}/theirs.tfrecord")
+    assert [item.original_id for item in source.items] == ["1"]
+    assert [reject.reason for reject in source.rejects] == ["lists of different lengths"]
