@@ -1,0 +1,85 @@
+"""The figure of a grid: AP against the point of a run, one line for each series."""
+
+import statistics
+
+from experiments.grid import Grid
+
+_METRIC = "AP"
+
+
+def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
+    """Writes the picture.
+
+    Rows of runs with an `x` make lines, with the standard deviation over seeds as bars;
+    rows without one are level, dashed lines. Where no run has an `x`, every row is a dot.
+
+    Args:
+        grid: The experiment, with a [figure].
+        scores: Row -> numbers of each of its seeds; empty where it has not run.
+        path: A .png or .svg.
+    """
+    # Imported here: it takes a second, and only a finished grid needs it.
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    lines, levels = _split(grid, scores)
+    drawing, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    if lines:
+        _draw_lines(axes, lines, levels)
+        axes.set_xlabel(grid.figure.x_label)
+        if grid.figure.log:
+            _label_points(axes, lines)
+        axes.set_ylabel(_METRIC)
+        axes.legend(fontsize="small")
+    else:
+        _draw_dots(axes, levels)
+        axes.set_xlabel(_METRIC)
+    axes.grid(alpha=0.3)
+    axes.set_title(grid.question, fontsize="medium", wrap=True)
+    drawing.savefig(path, dpi=150, metadata={"Software": None} if path.endswith("png") else None)
+    plt.close(drawing)
+
+
+def _split(grid: Grid, scores: dict[str, list[dict]]) -> tuple[dict, dict]:
+    """Series -> points (x, mean, spread), and row -> (mean, spread) of rows without an x."""
+    lines: dict[str, list[tuple]] = {}
+    levels: dict[str, tuple] = {}
+    for run in grid.runs:
+        for model, series in run.show.items():
+            values = [one[_METRIC] for one in scores[run.row(model)]]
+            values = [value for value in values if value is not None]
+            if not values:
+                continue
+            spread = statistics.stdev(values) if len(values) > 1 else 0.0
+            if run.x is None:
+                levels[run.row(model)] = (statistics.mean(values), spread)
+            else:
+                lines.setdefault(series, []).append((run.x, statistics.mean(values), spread))
+    return lines, levels
+
+
+def _draw_lines(axes, lines: dict, levels: dict) -> None:
+    for series, points in lines.items():
+        x, mean, spread = zip(*sorted(points), strict=True)
+        axes.errorbar(x, mean, yerr=spread, marker="o", capsize=3, label=series)
+    for number, (row, (mean, _)) in enumerate(levels.items()):
+        color = f"C{len(lines) + number}"
+        axes.axhline(mean, linestyle="--", linewidth=1, color=color, label=row)
+
+
+def _label_points(axes, lines: dict) -> None:
+    """A logarithmic axis with a tick at every point."""
+    points = sorted({point[0] for found in lines.values() for point in found})
+    axes.set_xscale("log")
+    axes.set_xticks(points, [f"{point:g}" for point in points])
+    axes.minorticks_off()
+
+
+def _draw_dots(axes, levels: dict) -> None:
+    names = list(levels)[::-1]
+    mean = [levels[name][0] for name in names]
+    spread = [levels[name][1] for name in names]
+    axes.errorbar(mean, range(len(names)), xerr=spread, fmt="o", capsize=3)
+    axes.set_yticks(range(len(names)), names)

@@ -1,0 +1,52 @@
+"""Stands in for kd_tf.main: notes that it was called and leaves what the stage would leave.
+
+FAIL_AT=RUN/STAGE makes that stage fail, HANG_AT=RUN/STAGE makes it wait to be ended.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import time
+
+AP = {"teacher": 0.5, "pretrain": 0.3, "finetune": 0.4, "baseline": 0.2}
+
+
+def main() -> None:
+    """Does the stage that the flags name."""
+    given = dict(flag.removeprefix("--").partition("=")[::2] for flag in sys.argv[1:])
+    workdir, stage = pathlib.Path(given["workdir"]), given["stage"]
+    run = workdir.parent.name
+    with open(os.environ["STUB_CALLS"], "a") as calls:
+        calls.write(f"{run}/{given['seed']}/{stage}\n")
+    if os.environ.get("FAIL_AT") == f"{run}/{stage}":
+        sys.exit("something went wrong")
+    if os.environ.get("HANG_AT") == f"{run}/{stage}":
+        time.sleep(60)
+    _finish(workdir / stage, {"eval_data": given["eval_data"]})
+    if stage == "evaluate":
+        _score(workdir, float(given["seed"]))
+    else:
+        _finish(workdir / "labeled", {})
+
+
+def _finish(folder: pathlib.Path, identity: dict) -> None:
+    folder.mkdir(exist_ok=True)
+    content = {"identity": identity, "info": {"commit": "c0ffee", "seconds": 1.0}}
+    (folder / "manifest.json").write_text(json.dumps(content))
+
+
+def _score(workdir: pathlib.Path, seed: float) -> None:
+    models = {
+        name: {"AP": ap + seed / 10, "AP50": None, "per_class": {"disc": ap}}
+        for name, ap in AP.items()
+        if (workdir / name).is_dir()
+    }
+    for name in models:
+        (workdir / "evaluate" / name).mkdir()
+        (workdir / "evaluate" / name / "detections.json").write_text("[]")
+    (workdir / "evaluate" / "metrics.json").write_text(json.dumps({"models": models}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments import cells, grid, run
+from kd_tf.errors import UserError
+from tests.experiments import stub
+from tests.experiments.test_grid import FLAGS, GRID
+
+PROGRAM = (sys.executable, stub.__file__)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    folder = tmp_path / "question"
+    folder.mkdir()
+    (folder / "grid.toml").write_text(GRID)
+    (folder / "flags.txt").write_text(FLAGS)
+    monkeypatch.setenv("STUB_CALLS", str(tmp_path / "calls.txt"))
+    return tmp_path
+
+
+def _run(place: pathlib.Path) -> tuple[list[str], list[str], list[str]]:
+    """Names of failed cells, calls of the program, lines of progress."""
+    calls = place / "calls.txt"
+    calls.write_text("")
+    lines: list[str] = []
+    found = grid.load(str(place / "question"))
+    made = cells.cells(found, runs_folder=str(place / "runs"))
+    failed = run.run_grid(found, made, program=PROGRAM, say=lines.append)
+    return [cell.name for cell in failed], calls.read_text().split(), lines
+
+
+ALL = [
+    *("shared/0/teacher", "shared/0/pseudo", "shared/0/pretrain"),
+    *("shared/1/teacher", "shared/1/pseudo", "shared/1/pretrain"),
+    *("part/0/finetune", "part/0/baseline", "part/0/evaluate"),
+]
+
+
+def test_run_grid_does_all_once_then_nothing(place):
+    assert _run(place)[:2] == ([], ALL)
+    failed, calls, lines = _run(place)
+    assert (failed, calls) == ([], [])
+    assert lines[2] == "[3/3] part, seed 0: done already"
+
+
+def test_run_grid_tells_what_is_left(place):
+    _, _, lines = _run(place)
+    # 60 s for each of the shared cells and 50 s for the last: 170 s.
+    assert lines[0] == "[1/3] shared, seed 0: teacher; grid: 3 min left"
+
+
+def test_run_grid_gives_the_parents_stages_as_links(place):
+    _run(place)
+    runs = place / "runs" / "question"
+    taken, own = (runs / name / "seed0/pretrain/manifest.json" for name in ("part", "shared"))
+    assert taken.stat().st_ino == own.stat().st_ino
+
+
+def test_run_grid_goes_on_after_a_failure(place, monkeypatch):
+    monkeypatch.setenv("FAIL_AT", "shared/pretrain")
+    failed, _, lines = _run(place)
+    assert failed == ["shared, seed 0", "shared, seed 1", "part, seed 0"]
+    assert any("pretrain failed with status 1" in x and "went wrong" in x for x in lines)
+    assert "left out, what it builds on has not finished" in lines[-1]
+    monkeypatch.delenv("FAIL_AT")
+    failed, calls, _ = _run(place)
+    assert failed == []
+    assert calls == ["shared/0/pretrain", "shared/1/pretrain", *ALL[6:]]
+
+
+def test_run_grid_with_changed_flags_keeps_the_old_work(place):
+    _run(place)
+    changed = GRID.replace("label_fraction=0.2", "label_fraction=0.3")
+    (place / "question" / "grid.toml").write_text(changed)
+    failed, calls, lines = _run(place)
+    assert (failed, calls) == ([], ALL[6:])
+    assert any("settings changed; the old work is" in line for line in lines)
+    assert len(list((place / "runs/question/part").glob("seed0.old-*"))) == 1
+
+
+def test_run_grid_with_changed_common_flags_does_all_again(place):
+    _run(place)
+    (place / "question" / "flags.txt").write_text(f"{FLAGS}--flip=0.1\n")
+    assert _run(place)[:2] == ([], ALL)
+
+
+def test_run_grid_with_a_changed_comment_does_nothing(place):
+    _run(place)
+    (place / "question" / "flags.txt").write_text(f"{FLAGS}# nothing new\n")
+    assert _run(place)[:2] == ([], [])
+
+
+def _start(place: pathlib.Path) -> subprocess.Popen:
+    """A runner of its own in a process, which waits in the first cell's stage pseudo."""
+    code = (
+        "import signal, sys; from experiments import cells, grid, run\n"
+        "signal.signal(signal.SIGTERM, run._interrupt)\n"
+        f"found = grid.load({str(place / 'question')!r})\n"
+        f"made = cells.cells(found, runs_folder={str(place / 'runs')!r})\n"
+        f"run.run_grid(found, made, program={PROGRAM!r})\n"
+    )
+    root = str(pathlib.Path(run.__file__).parent.parent)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HANG_AT": "shared/pseudo", "PYTHONPATH": root},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    calls = place / "calls.txt"
+    for _ in range(300):
+        if calls.exists() and "shared/0/pseudo" in calls.read_text():
+            return process
+        time.sleep(0.1)
+    raise AssertionError("the stub was never called")
+
+
+def test_killed_runner_leaves_a_cell_that_goes_on(place):
+    process = _start(place)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=20)
+    failed, calls, _ = _run(place)
+    assert failed == []
+    assert calls == ALL[1:]
+
+
+def test_cell_at_which_another_process_works_is_refused(place):
+    process = _start(place)
+    try:
+        with pytest.raises(UserError, match="shared, seed 0: another process is at work"):
+            _run(place)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+
+
+def test_chosen_brings_what_a_run_builds_on(place):
+    found = grid.load(str(place / "question"))
+    made = cells.cells(found, runs_folder="runs")
+    picked = run.chosen(found, made, only="part", seeds="0")
+    assert [cell.name for cell in picked] == ["shared, seed 0", "part, seed 0"]
+    with pytest.raises(UserError, match="no run is called nobody"):
+        run.chosen(found, made, only="nobody", seeds="")
+
+
+def test_dry_run_runs_nothing(place, capsys):
+    given = [str(place / "question"), "--dry_run", f"--runs={place / 'runs'}"]
+    assert run.main(given) == 0
+    assert "3 cells, 0 done; left: 400 steps" in capsys.readouterr().out
+    assert not (place / "runs").exists()
