@@ -2,8 +2,8 @@
 
     KD_TF_DATA=FOLDER python -m experiments.benchmarks.overfit --out=runs/overfit.json
 
-Expected time on 2 quiet cores: about 5 min a family at most. FOLDER holds coco_tiny, 50 photos of COCO train2017
-with their genuine annotations.
+Expected time on 2 quiet cores: about 5 min a family. FOLDER holds coco_tiny, 50 photos of COCO
+train2017 with their genuine annotations.
 
 The photos: the first eight by image id that have at least --min_objects objects (crowds do not
 count), none of them with a side below --min_side pixels at the network's input; below a
