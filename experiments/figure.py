@@ -25,7 +25,8 @@ def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
     import matplotlib.pyplot as plt
 
     lines, levels = _split(grid, scores)
-    drawing, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    height = 4 if lines else max(2, 0.8 + 0.25 * len(levels))
+    drawing, axes = plt.subplots(figsize=(7, height), layout="constrained")
     if lines:
         _draw_lines(axes, lines, levels)
         axes.set_xlabel(grid.figure.x_label)

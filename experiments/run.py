@@ -7,6 +7,7 @@ table and the figure in the folder are written from what is there.
 import argparse
 import contextlib
 import fcntl
+import os
 import resource
 import signal
 import subprocess
@@ -107,7 +108,7 @@ def _run_stage(
     cell: Cell, stage: str, program: Sequence[str], *, lock: int, progress: _Progress
 ) -> bool:
     """Runs one stage as a process of its own, which writes to the cell's log."""
-    command = [*program, *cell.flags, f"--stage={stage}", f"--workdir={cell.folder}"]
+    command = [*program, *_flags(cell, stage), f"--stage={stage}", f"--workdir={cell.folder}"]
     progress.tell(stage, elapsed_s=0.0)
     start, cpu_start = time.time(), _children_s()
     with open(cell.folder / all_cells.LOG, "a") as log:
@@ -122,6 +123,12 @@ def _run_stage(
     core = {**state.get("core_s", {}), stage: round(_children_s() - cpu_start, 1)}
     cell.note(seconds=seconds, core_s=core)
     return True
+
+
+def _flags(cell: Cell, stage: str) -> list[str]:
+    """The cell's flags; teachers are scored in the cells that train them, not again in each."""
+    scores = stage == "evaluate"
+    return [flag for flag in cell.flags if not (scores and flag.startswith("--teacher="))]
 
 
 def _wait(command: Sequence[str], log, *, lock: int, tell: Callable[[float], None]) -> int:
@@ -217,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not given.table:
         failed = run_grid(grid, cells, say=lambda text: print(text, flush=True))
     # Imported here: a dry run must not wait for TensorFlow.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from experiments import results
 
     command = f"python -m experiments.run {given.folder.rstrip('/')}"

@@ -140,6 +140,13 @@ def test_cell_at_which_another_process_works_is_refused(place):
         process.wait(timeout=20)
 
 
+def test_evaluate_does_not_score_the_teachers_again(place):
+    part = cells.cells(grid.load(str(place / "question")), runs_folder="runs")[2]
+    given = "--teacher=keras:runs/question/shared/seed0/teacher/model.keras"
+    assert given in run._flags(part, "finetune")
+    assert run._flags(part, "evaluate") == [flag for flag in part.flags if flag != given]
+
+
 def test_chosen_brings_what_a_run_builds_on(place):
     found = grid.load(str(place / "question"))
     made = cells.cells(found, runs_folder="runs")
