@@ -37,7 +37,7 @@ def compose(ingredients: Ingredients, recipe: Recipe) -> Labels:
 
     # A function of its own, so that a mosaic and a mixup trace it once instead of six times:
     # building the pipeline takes half as long.
-    @tf.function
+    @tf.function(autograph=False)
     def placed(serialized: tf.Tensor, tile: tf.Tensor, view: tf.Tensor) -> dict:
         return _place(serialized, tile, view=view, number=ingredients.number, recipe=recipe)
 

@@ -77,6 +77,8 @@ def training_batches(
     recipe = Recipe(table, tuple(image_size), augment, select, max_boxes)
     share = batch_size // num_workers
 
+    # Nothing here needs AutoGraph; its conversion takes seconds.
+    @tf.autograph.experimental.do_not_convert
     def make(index: tf.Tensor) -> Labels:
         position = worker_position(
             index, batch_size=batch_size, worker_index=worker_index, num_workers=num_workers
