@@ -124,7 +124,11 @@ class Config:
         0.01, "A stage stops when a greater share of images is unusable.", low=0.0, high=1.0
     )
 
-    teacher: tuple = _labels((), "Teacher spec; repeatable. Default: stage teacher's.")
+    teacher: tuple = _labels(
+        (),
+        "Teacher spec; repeatable. Default: stage teacher's.",
+        stages=("pseudo", "evaluate"),
+    )
     score_threshold: str = _labels(
         "0.5", "Lowest score of a pseudo label: a number, a file (JSON), or auto."
     )
@@ -148,23 +152,29 @@ class Config:
         choices=("isotonic", "temperature", "none"),
     )
     class_map: str = _labels(
-        "", "Rules for teachers' classes, text or file: car=vehicle,truck=vehicle,bird=-."
+        "",
+        "Rules for teachers' classes, text or file: car=vehicle,truck=vehicle,bird=-.",
+        stages=("pseudo", "evaluate"),
     )
     drop_unknown_classes: bool = _labels(
-        False, "Leave out teachers' classes that the run does not have, instead of refusing."
+        False,
+        "Leave out teachers' classes that the run does not have, instead of refusing.",
+        stages=("pseudo", "evaluate"),
     )
     teacher_weights: str = _labels("", "How much teachers count in fusion: big=2,small=1.")
     fusion_iou: float = _labels(0.55, "Overlap from which boxes are one.", above=0.0, high=1.0)
     tta_flip: bool = _labels(
-        False, "Teachers also see every image mirrored.", stages=("predictions",)
+        False, "Teachers also see every image mirrored.", stages=("predictions", "evaluate")
     )
     tta_scales: str = _labels(
-        "", "Teachers see every image at these scales, for example 1,2.", stages=("predictions",)
+        "",
+        "Teachers see every image at these scales, for example 1,2.",
+        stages=("predictions", "evaluate"),
     )
     tta_tiles: bool = _labels(
         False,
         "Teachers see large images in tiles of their own input size.",
-        stages=("predictions",),
+        stages=("predictions", "evaluate"),
     )
     min_teacher_ap: float = _labels(
         0.0, "Refuse to label with a teacher below this AP on validation data.", low=0.0, high=1.0

@@ -10,7 +10,7 @@ from kd_tf.errors import UserError
 
 # Plain tables: importing them costs nothing, so `--help` can list the kinds.
 DATA_KINDS: dict[str, tuple[str, ...]] = {
-    "scenes": ("num", "seed", "domain", "size", "classes", "name"),
+    "scenes": ("num", "seed", "domain", "size", "classes", "labels", "name"),
     "tfds": ("split", "data_dir", "names", "name"),
     "coco": ("images", "name"),
     "lvis": ("images", "name"),

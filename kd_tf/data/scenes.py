@@ -104,6 +104,7 @@ def open_scenes(spec: Spec) -> Source:
     Options: `num` images; `seed`; `domain`, several with commas take turns by index;
     `size` in pixels; `classes`, with commas: only these are labelled and listed in
     `class_names`, in this order, while the others are still in the images, unmarked;
+    `labels=1` gives the split unlabeled its labels, so that pseudo labels can be scored;
     `name`. The original id is `<domain>/<index>`, `image_id` the index.
 
     Raises:
@@ -120,9 +121,12 @@ def open_scenes(spec: Spec) -> Source:
     size = _whole(spec, "size", default=160, least=MIN_SIZE_PX)
     domains = _names(spec, "domain", default=("clear",), known=DOMAINS)
     classes = _names(spec, "classes", default=CLASS_NAMES, known=CLASS_NAMES)
-    if split == "unlabeled" and "classes" in spec.options:
-        raise UserError(f"{spec.text!r}: the split unlabeled has no labels to restrict by classes.")
-    labeled = split != "unlabeled"
+    labeled = split != "unlabeled" or bool(_whole(spec, "labels", default=0, least=0))
+    if not labeled and "classes" in spec.options:
+        raise UserError(
+            f"{spec.text!r}: the split unlabeled has no labels to restrict by classes; "
+            "labels=1 gives it some."
+        )
     image = functools.partial(render_scene, seed=seed, size=size, split=split)
     labels = functools.partial(scene_labels, seed=seed, size=size, split=split)
 

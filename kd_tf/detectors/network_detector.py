@@ -8,9 +8,10 @@ from kd_tf.geometry.detections import Detections, Needs
 
 
 class NetworkDetector:
-    """A network as `geometry.detections.Detector`, compiled once for one batch size.
+    """A network as `geometry.detections.Detector`, traced once.
 
-    Weights are those of the network at the time of each call.
+    It sees one image alone or a whole batch, so that a device that compiles for each shape
+    does so twice at most. Weights are those of the network at the time of each call.
     """
 
     def __init__(
@@ -24,9 +25,12 @@ class NetworkDetector:
         needs: Needs | None = None,
     ):
         self._needs = needs or Needs(network.class_names, *network.image_size)
-        self._shape = (batch_size, *network.image_size, 3)
+        self._batch_size = batch_size
+        self._shape = (*network.image_size, 3)
 
-        @tf.function(input_signature=[tf.TensorSpec(self._shape, tf.uint8)])
+        @tf.function(
+            input_signature=[tf.TensorSpec((None, *self._shape), tf.uint8)], autograph=False
+        )
         def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
             return network.decode(
                 network.model(tf.cast(images, tf.float32), training=False),
@@ -50,19 +54,19 @@ class NetworkDetector:
         Raises:
             ValueError: Another size or type than `needs` asks for.
         """
-        if images.dtype != np.uint8 or images.shape[1:] != self._shape[1:]:
+        if images.dtype != np.uint8 or images.shape[1:] != self._shape:
             raise ValueError(
-                f"images must be uint8 [B, {self._shape[1]}, {self._shape[2]}, 3], "
+                f"images must be uint8 [B, {self._shape[0]}, {self._shape[1]}, 3], "
                 f"got {images.dtype} {list(images.shape)}."
             )
         found = []
-        for start in range(0, len(images), self._shape[0]):
-            found += self._detect_batch(images[start : start + self._shape[0]])
+        for start in range(0, len(images), self._batch_size):
+            found += self._detect_batch(images[start : start + self._batch_size])
         return found
 
     def _detect_batch(self, images: np.ndarray) -> list[Detections]:
-        # A short last batch is padded: another shape would mean another trace.
-        padded = np.zeros(self._shape, np.uint8)
+        num = 1 if len(images) == 1 else self._batch_size
+        padded = np.zeros((num, *self._shape), np.uint8)
         padded[: len(images)] = images
         found = {name: rows.numpy() for name, rows in self._run(tf.constant(padded)).items()}
         counts = found["num_detections"]

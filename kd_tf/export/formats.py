@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 import importlib.util
+import io
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from kd_tf import files
 from kd_tf.errors import UserError
+from kd_tf.export.meta import FILE_NAME as META_FILE
 from kd_tf.export.meta import ExportMeta
 from kd_tf.geometry.detections import Detector
 
@@ -128,6 +131,22 @@ def _write(
         precision = name.removeprefix("tflite_")
         images = representative() if precision == "int8" else ()
         export_tflite(network, path, meta=meta, precision=precision, representative=images)
+
+
+def paths(folder: str) -> tuple[str, ...]:
+    """Where each format lies in an export folder, if it was written; in the order of `FORMATS`."""
+    return tuple(files.join(folder, one.file_name) for one in FORMATS.values())
+
+
+def is_exported_tflite(path: str) -> bool:
+    """Whether a .tflite file was written by `export`."""
+    if not files.exists(path):
+        return False
+    try:
+        with zipfile.ZipFile(io.BytesIO(files.read_bytes(path))) as archive:
+            return META_FILE in archive.namelist()
+    except zipfile.BadZipFile:
+        return False
 
 
 def load_detector(path: str) -> Detector:

@@ -36,7 +36,7 @@ def _all(one: Run) -> None:
         chain += [_finetune, _baseline]
     else:
         logging.info("No --labeled: the student learns from pseudo labels alone.")
-    for stage in [*chain, _evaluate, _export, _report]:
+    for stage in [*chain, _export, _evaluate, _report]:
         stage(one)
 
 
@@ -74,9 +74,9 @@ def _baseline(one: Run) -> None:
 
 
 def _evaluate(one: Run) -> None:
-    from kd_tf.stages import score
+    from kd_tf.stages import evaluate
 
-    score.evaluate(one)
+    evaluate.evaluate(one)
 
 
 def _export(one: Run) -> None:

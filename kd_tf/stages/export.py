@@ -72,6 +72,7 @@ def _representative(run: Run) -> Iterator[np.ndarray]:
 
 def _measure(run: Run, network: Network, artefacts: list, *, source) -> job.Result:
     """Scores each artefact beside the Keras network, on the same images."""
+    score.refuse_leakage(run, source)
     limit = run.settings.max_export_ap_drop
     thresholds = score.working_thresholds(network)
     detector = NetworkDetector(network, batch_size=_BATCH_SIZE)

@@ -1,4 +1,4 @@
-"""Scores detectors with one yardstick: validation while training, and stage evaluate."""
+"""Scores detectors with one yardstick: while training, in stage evaluate, and after an export."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,28 +7,27 @@ from absl import logging
 from kd_tf import config, manifests, progress
 from kd_tf.data import labeled, leakage
 from kd_tf.data.items import Source
-from kd_tf.data.predict import Predicted, predict
-from kd_tf.data.rejects import check_fraction, count_rejects
+from kd_tf.data.predict import Predicted, Recaller, predict
+from kd_tf.data.rejects import count_rejects
 from kd_tf.data.sources import open_source
-from kd_tf.detectors.network import Network, count_parameters
+from kd_tf.detectors.network import Network
 from kd_tf.detectors.network_detector import NetworkDetector
-from kd_tf.detectors.saving import load_network
 from kd_tf.errors import UserError
 from kd_tf.evaluation.coco import evaluate as coco_evaluate
 from kd_tf.evaluation.ground_truth import ground_truth
-from kd_tf.evaluation.measure import Timed, measure, write_measured, write_metrics
+from kd_tf.evaluation.measure import Timed, measure, write_measured
 from kd_tf.geometry.detections import Detector
 from kd_tf.specs import DATA_KINDS, parse
-from kd_tf.stages import job, labels
+from kd_tf.stages import labels
 from kd_tf.stages.run import Run
 from kd_tf.teachers.fit_thresholds import fit_f1
 from kd_tf.teachers.label_job import PREFIX
 from kd_tf.teachers.scored import match_to_labels
 
 TRAINED = ("teacher", "baseline", "pretrain", "finetune")
-_BATCH_SIZE = 25
+BATCH_SIZE = 25
 # Of a model that brings no thresholds of its own.
-_THRESHOLD = 0.5
+THRESHOLD = 0.5
 
 
 class Validator:
@@ -62,38 +61,9 @@ class Validator:
 
     def _predict(self, network: Network) -> Iterator[Predicted]:
         detector = self._detectors.setdefault(
-            id(network), NetworkDetector(network, batch_size=_BATCH_SIZE)
+            id(network), NetworkDetector(network, batch_size=BATCH_SIZE)
         )
-        return predict(detector, self._source, batch_size=_BATCH_SIZE)
-
-
-def evaluate(run: Run) -> bool:
-    """Scores what the workdir holds on held-out images."""
-    models = trained_models(run)
-    if not models and not run.settings.dry_run:
-        raise UserError(
-            f"{run.settings.workdir} holds no trained model to evaluate. Train one first, "
-            "or run --stage=all."
-        )
-    source = held_out(run)
-    inputs = {name: run.input_hash(run.folder(name)) for name in models}
-    stage = job.Stage(
-        "evaluate", run.folder("evaluate"), inputs=inputs | {"eval_data": source.fingerprint}
-    )
-
-    def work() -> job.Result:
-        return _evaluate(run, models, source)
-
-    return job.ensure(stage, run, work=work)
-
-
-def trained_models(run: Run) -> dict[str, str]:
-    """Stage -> network file, of the training stages that have finished."""
-    return {
-        name: run.folder(name, "model.keras")
-        for name in TRAINED
-        if manifests.is_complete(run.folder(name))
-    }
+        return predict(detector, self._source, batch_size=BATCH_SIZE)
 
 
 def held_out(run: Run) -> Source:
@@ -109,32 +79,13 @@ def held_out(run: Run) -> Source:
     return labels.ensure_labeled(run).validation()
 
 
-def _evaluate(run: Run, models: dict[str, str], source: Source) -> job.Result:
-    _refuse_leakage(run, source)
-    metrics, counts = {}, manifests.Counts()
-    for name, path in models.items():
-        network = load_network(path)
-        thresholds = working_thresholds(network)
-        detector = NetworkDetector(network, batch_size=_BATCH_SIZE)
-        metrics[name], counts = score(
-            detector, source, thresholds=thresholds, folder=run.folder("evaluate", name)
-        )
-        metrics[name]["num_parameters"] = count_parameters(network)
-    write_metrics(metrics, folder=run.folder("evaluate"))
-    check_fraction(
-        counts, max_bad_fraction=run.settings.max_bad_fraction, where=f"eval_data {source.name}"
-    )
-    logging.info("Held-out images: %s (%d)\n%s", source.name, counts.written, table(metrics))
-    return job.Result(("metrics.json",), counts)
-
-
 def working_thresholds(network: Network) -> list[float]:
     """The scores, one per class, from which the network's detections are shown and counted."""
-    return network.meta.get("score_thresholds") or [_THRESHOLD] * len(network.class_names)
+    return network.meta.get("score_thresholds") or [THRESHOLD] * len(network.class_names)
 
 
 def score(
-    detector: Detector, source: Source, *, thresholds: Sequence[float], folder: str
+    detector: Detector | Recaller, source: Source, *, thresholds: Sequence[float], folder: str
 ) -> tuple[dict, manifests.Counts]:
     """Scores any detector on a source.
 
@@ -147,11 +98,13 @@ def score(
     Returns:
         The model's numbers for metrics.json, and what became of the images.
     """
-    timed, found, unusable = Timed(detector), [], set()
+    # What knows its answers already has no speed.
+    timed = None if hasattr(detector, "recall") else Timed(detector)
+    found, unusable = [], set()
     counts = manifests.Counts()
     count_rejects(counts, source.rejects)
-    answers = predict(timed, source, batch_size=_BATCH_SIZE)
     name = folder.rsplit("/", 1)[-1]
+    answers = predict(timed or detector, source, batch_size=BATCH_SIZE, name=name)
     for one in progress.follow(
         answers, total=len(source.items), unit="images", description=f"score {name}"
     ):
@@ -165,17 +118,19 @@ def score(
     truth = ground_truth(source, class_names=detector.needs().class_names, skip=unusable)
     # Unusable boxes; images were counted as they came.
     count_rejects(counts, (one for one in truth.rejects if not one.whole_image))
-    measured = measure(truth, found, score_thresholds=thresholds, speed=timed.speed())
+    measured = measure(truth, found, score_thresholds=thresholds, speed=timed and timed.speed())
     write_measured(truth, measured, folder=folder)
     return measured.metrics, counts
 
 
-def _refuse_leakage(run: Run, source: Source) -> None:
+def refuse_leakage(run: Run, source: Source) -> None:
     """Images that are scored must not have been learned from."""
     used = {}
     for stage, prefix in (("labeled", labels.TRAIN), ("pseudo", PREFIX)):
         if manifests.is_complete(run.folder(stage)):
             used |= labeled.open_labeled(run.folder(stage), prefix).digests
+    if not used:
+        return
     leakage.refuse_leakage(
         leakage.read_digests(source),
         used,
@@ -183,21 +138,3 @@ def _refuse_leakage(run: Run, source: Source) -> None:
         used_name=f"what {run.settings.workdir} learned from",
         allow=source.name in config.names_list(run.settings.allow_leakage),
     )
-
-
-def table(metrics: dict[str, dict]) -> str:
-    """The comparison of models that a run ends with, as aligned text."""
-    lines = [f"{'model':<12}{'AP':>8}{'AP50':>8}{'APs':>8}{'parameters':>13}{'images/s':>10}"]
-    for name, found in metrics.items():
-        speed = (found.get("speed") or {}).get("images_per_s")
-        lines.append(
-            f"{name:<12}"
-            + "".join(f"{_text(found[key]):>8}" for key in ("AP", "AP50", "APs"))
-            + f"{found['num_parameters']:>13,}"
-            + (f"{speed:>10.1f}" if speed else f"{'-':>10}")
-        )
-    return "\n".join(lines)
-
-
-def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -10,6 +10,7 @@ from kd_tf.data.items import Source
 from kd_tf.errors import UserError
 from kd_tf.evaluation.coco import evaluate
 from kd_tf.evaluation.ground_truth import ground_truth
+from kd_tf.export import formats
 from kd_tf.geometry.detections import Detector
 from kd_tf.specs import TEACHER_KINDS, Spec, parse
 from kd_tf.stages import job, labels
@@ -59,10 +60,12 @@ def specs(run: Run) -> list[Spec]:
 def load_teacher(run: Run, spec: Spec) -> Detector:
     """A teacher, wrapped to see mirrored, scaled or tiled images where the settings say so."""
     settings = run.settings
-    one = load.load_teacher(
-        spec,
-        settings=load.LoadSettings(batch_size=settings.pseudo_batch_size, score_floor=_SCORE_FLOOR),
-    )
+    if spec.kind == "tflite" and formats.is_exported_tflite(spec.location):
+        # A student as a teacher, or to be scored: its boxes are decoded by our runner.
+        one = formats.load_detector(spec.location)
+    else:
+        limits = load.LoadSettings(batch_size=settings.pseudo_batch_size, score_floor=_SCORE_FLOOR)
+        one = load.load_teacher(spec, settings=limits)
     fusion = FusionSettings(method="wbf")
     if settings.tta_scales:
         scales = tuple(float(part) for part in config.names_list(settings.tta_scales))

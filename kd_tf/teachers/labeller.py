@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kd_tf.geometry.detections import Detections
+from kd_tf.data.predict import Recaller
+from kd_tf.geometry.detections import Detections, Detector, Needs
 from kd_tf.teachers.fusion import Fused, FusionSettings, fuse
 
 Calibration = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -89,3 +90,24 @@ def _only(found: Detections, settings: FusionSettings) -> Fused:
     order = np.argsort(-found.scores, kind="stable")
     order = order[found.scores[order] >= settings.score_floor][: settings.max_detections]
     return Fused(found[order], np.zeros(len(order), np.int32))
+
+
+class InRunClasses:
+    """A detector, or one that knows its answers already, that speaks in the run's classes."""
+
+    def __init__(
+        self, detector: Detector | Recaller, who: Labeller, *, class_names: tuple[str, ...]
+    ):
+        self._detector = detector
+        self._who = who
+        self._needs = dataclasses.replace(detector.needs(), class_names=class_names)
+        if hasattr(detector, "recall"):
+            self.recall = lambda item: who.in_run_classes(detector.recall(item))
+
+    def needs(self) -> Needs:
+        """What the detector needs; the classes are the run's."""
+        return self._needs
+
+    def detect(self, images: np.ndarray) -> list[Detections]:
+        """What the detector finds, classes mapped; those the run does not have are left out."""
+        return [self._who.in_run_classes(found) for found in self._detector.detect(images)]

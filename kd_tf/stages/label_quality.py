@@ -1,0 +1,95 @@
+"""How good the pseudo labels are, where their images have people's labels too."""
+
+import numpy as np
+from absl import logging
+
+from kd_tf import manifests
+from kd_tf.data import views
+from kd_tf.data.items import Source
+from kd_tf.data.records import from_example
+from kd_tf.data.shards import RecordSet
+from kd_tf.data.sources import open_source
+from kd_tf.errors import UserError
+from kd_tf.evaluation.ground_truth import ground_truth
+from kd_tf.evaluation.measure import measure, write_measured
+from kd_tf.geometry.detections import Detections
+from kd_tf.specs import DATA_KINDS, parse
+from kd_tf.stages.run import Run
+from kd_tf.teachers import thresholds
+
+# Scoring holds all detections in memory; more images do not change the third digit.
+_MAX_IMAGES = 5000
+
+
+def measure_labels(run: Run, *, folder: str) -> dict | None:
+    """Scores the pseudo labels of the workdir against people's labels of the same images.
+
+    Every detection in the records is scored, those below the working threshold too;
+    precision, recall and F1 are those at the threshold.
+
+    Args:
+        run: The run.
+        folder: Gets detections.json and curves.json.
+
+    Returns:
+        Numbers as of a model; None without pseudo labels, or where no person labelled the images.
+    """
+    source = labelled_pool(run)
+    if source is None:
+        return None
+    records = RecordSet.open(run.folder("pseudo"))
+    names = records.class_names
+    number_of = {key: number for number, key in enumerate(records.source_ids)}
+    rows = [row for row, item in enumerate(source.items) if source.key(item) in number_of]
+    if len(rows) > _MAX_IMAGES:
+        chosen = np.linspace(0, len(rows) - 1, _MAX_IMAGES).round().astype(int)
+        logging.info("Pseudo labels: %d of %d images are scored.", _MAX_IMAGES, len(rows))
+        rows = [rows[place] for place in chosen]
+    source = views.subset(source, rows)
+    truth = ground_truth(source, class_names=names)
+    found = (
+        (item.image_id, _detections(records.read(number_of[source.key(item)]), names))
+        for item in source.items
+    )
+    chosen = thresholds.read(run.folder("pseudo", "thresholds.json"), names, ignore=0.0)
+    measured = measure(truth, found, score_thresholds=chosen.score.tolist())
+    write_measured(truth, measured, folder=folder)
+    point = measured.metrics["operating_point"]
+    logging.info(
+        "Pseudo labels against people's, %d images: AP %s, precision %s, recall %s, F1 %s.",
+        len(rows),
+        *(_text(one) for one in (measured.metrics["AP"], *(point[k] for k in _POINT))),
+    )
+    return measured.metrics
+
+
+_POINT = ("precision", "recall", "f1")
+
+
+def labelled_pool(run: Run) -> Source | None:
+    """The images that were pseudo-labelled, with people's labels; None where there are none.
+
+    They are found by what the stage kept, so that no flag has to be given again.
+    """
+    if not manifests.is_complete(run.folder("pseudo")):
+        return None
+    specs = manifests.read(run.folder("pseudo")).identity["unlabeled"]
+    specs = specs or [f"records:{run.folder('labeled', 'train-*.tfrecord')}?name=train"]
+    try:
+        sources = [open_source(parse(text, DATA_KINDS)) for text in specs]
+    except UserError as error:
+        logging.warning("Pseudo labels are not scored: %s", error)
+        return None
+    if any(one.read_labels is None for one in sources):
+        return None
+    names = views.union_of_classes(sources)
+    return views.combine([views.relabel(one, names) for one in sources])
+
+
+def _detections(serialized: bytes, names: tuple[str, ...]) -> Detections:
+    objects = from_example(serialized, class_names=names).objects
+    return Detections(objects.boxes, objects.scores, objects.classes)
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
