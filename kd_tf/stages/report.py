@@ -3,7 +3,6 @@
 from absl import logging
 
 from kd_tf import config, files
-from kd_tf.data.items import Source
 from kd_tf.data.sources import open_source
 from kd_tf.evaluation.report.load import load_report
 from kd_tf.evaluation.report.render import render_report
@@ -28,13 +27,7 @@ def _write(run: Run, workdirs: list[str], path: str) -> bool:
     if run.settings.dry_run:
         logging.info("would write %s", path)
         return False
-    # Without --eval_data a run was scored on its validation images.
-    own = f"records:{workdirs[0]}/labeled/val-*.tfrecord?name=val" if len(workdirs) == 1 else ""
-
-    def open_images(spec: str) -> Source:
-        return open_source(parse(spec or own, DATA_KINDS))
-
-    data = load_report(workdirs, open_source=open_images)
+    data = load_report(workdirs, open_source=lambda spec: open_source(parse(spec, DATA_KINDS)))
     render_report(data, path=path)
     logging.info("page: %s (%.1f MB); open it in a browser.", path, files.size_bytes(path) / 1e6)
     return True

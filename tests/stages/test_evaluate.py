@@ -1,4 +1,4 @@
-"""Stage evaluate through its settings: teachers by spec, files of results, the labels themselves."""
+"""Stage evaluate through its settings: teachers by spec, results, the labels themselves."""
 
 import dataclasses
 

@@ -17,7 +17,7 @@ from kd_tf.evaluation.collected import Collected
 from kd_tf.evaluation.ground_truth import GroundTruth
 from kd_tf.evaluation.matching import match
 from kd_tf.evaluation.report.data import Box, Example, Gallery, Panel
-from kd_tf.evaluation.report.labels import records_at
+from kd_tf.evaluation.report.people import People, records_at, working
 from kd_tf.evaluation.tide import KINDS, classify
 from kd_tf.geometry.detections import Detections
 
@@ -146,17 +146,17 @@ def without_labels(pseudo: RecordSet, *, size: int) -> Gallery:
     )
 
 
-def labelled(pseudo: RecordSet, truth: RecordSet | None, *, size: int) -> Gallery:
+def labelled(pseudo: RecordSet, people: People, *, size: int) -> Gallery:
     """Pseudo-labelled images at equal distances, beside people's labels where there are any."""
-    people = {} if truth is None else {key: row for row, key in enumerate(truth.source_ids)}
     numbers = np.unique(np.linspace(0, len(pseudo) - 1, size).round().astype(int))
     examples = []
     for number in numbers.tolist() if len(pseudo) else ():
         record = records_at(pseudo, number, pseudo.class_names)
-        panels = [Panel("pseudo labels", _working_boxes(record))]
-        if record.source_id in people:
-            marked = records_at(truth, people[record.source_id], pseudo.class_names)
-            panels.insert(0, Panel("ground truth", _working_boxes(marked, scores=False)))
+        found = _boxes(working(record), pseudo.class_names, scores=True)
+        panels = [Panel("pseudo labels", found)]
+        marked = people(record.source_id)
+        if marked is not None:
+            panels.insert(0, Panel("ground truth", _boxes(marked, pseudo.class_names)))
         examples += _from_bytes(record.encoded, name=record.source_id, panels=tuple(panels))
     return Gallery(
         "labelled",
@@ -167,17 +167,14 @@ def labelled(pseudo: RecordSet, truth: RecordSet | None, *, size: int) -> Galler
     )
 
 
-def _working_boxes(record, *, scores: bool = True) -> tuple[Box, ...]:
-    objects = record.objects
-    return tuple(
-        _box(
-            objects.boxes[row],
-            int(objects.classes[row]),
-            record.class_names[objects.classes[row]]
-            + (f" {objects.scores[row]:.2f}" if scores else ""),
-        )
-        for row in np.flatnonzero(objects.working)
-    )
+def _boxes(
+    found: Detections, class_names: Sequence[str], *, scores: bool = False
+) -> tuple[Box, ...]:
+    texts = [class_names[index] for index in found.classes]
+    if scores:
+        texts = [f"{text} {score:.2f}" for text, score in zip(texts, found.scores, strict=True)]
+    rows = zip(found.boxes, found.classes, texts, strict=True)
+    return tuple(_box(box, int(index), text) for box, index, text in rows)
 
 
 def _examples(

@@ -5,26 +5,25 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from kd_tf.data.records import Record, from_example
+from kd_tf.data.records import Record
 from kd_tf.data.shards import RecordSet
 from kd_tf.evaluation.agreement import count_common
 from kd_tf.evaluation.operating_point import SCORE_BINS
 from kd_tf.evaluation.report.data import LabelFacts
-from kd_tf.geometry.detections import Detections
+from kd_tf.evaluation.report.people import People, records_at, working
 
 
 def read_labels(
-    pseudo: RecordSet, truth: RecordSet | None, *, thresholds: Mapping[str, float]
+    pseudo: RecordSet, people: People, *, thresholds: Mapping[str, float]
 ) -> LabelFacts:
     """Counts what the pseudo labels hold.
 
     Args:
         pseudo: Records with pseudo labels.
-        truth: Records with people's labels, of all, some or none of the same images.
+        people: People's labels of all, some or none of the same images.
         thresholds: Class -> score threshold, to draw beside the scores.
     """
     class_names = pseudo.class_names
-    numbers = _numbers(truth, class_names)
     counts = collections.Counter()
     per_image, truth_per_image = collections.Counter(), collections.Counter()
     classes = np.zeros(len(class_names), np.int64)
@@ -37,12 +36,12 @@ def read_labels(
         per_image[len(labels)] += 1
         classes += _count(labels.classes, len(class_names))
         scores += _histogram(record, len(class_names))
-        if record.source_id in numbers:
-            people = working(records_at(truth, numbers[record.source_id], class_names))
-            truth_per_image[len(people)] += 1
-            truth_classes += _count(people.classes, len(class_names))
+        truth = people(record.source_id)
+        if truth is not None:
+            truth_per_image[len(truth)] += 1
+            truth_classes += _count(truth.classes, len(class_names))
             counts["compared"] += len(labels)
-            counts["common"] += count_common(labels, people)
+            counts["common"] += count_common(labels, truth)
     return LabelFacts(
         num_images=counts["images"],
         num_empty=counts["empty"],
@@ -63,28 +62,6 @@ def records(pseudo: RecordSet) -> Iterator[Record]:
     """The records in order, one at a time in memory."""
     for number in range(len(pseudo)):
         yield records_at(pseudo, number, pseudo.class_names)
-
-
-def records_at(pseudo: RecordSet, number: int, class_names: tuple[str, ...]) -> Record:
-    """One record; objects of classes that are not in the list are left out."""
-    drop = tuple(name for name in pseudo.class_names if name not in class_names)
-    return from_example(
-        pseudo.read(number), class_names=class_names, drop=drop, label_map=pseudo.label_map
-    )
-
-
-def working(record: Record) -> Detections:
-    """The labels at the working threshold, without crowds."""
-    rows = record.objects.working & ~record.objects.is_crowd
-    objects = record.objects
-    return Detections(objects.boxes[rows], objects.scores[rows], objects.classes[rows])
-
-
-def _numbers(truth: RecordSet | None, class_names: tuple[str, ...]) -> dict[str, int]:
-    """Identity -> record number; empty where the two have no class in common."""
-    if truth is None or not set(truth.class_names) & set(class_names):
-        return {}
-    return {source_id: number for number, source_id in enumerate(truth.source_ids)}
 
 
 def _count(classes: np.ndarray, num_classes: int) -> np.ndarray:

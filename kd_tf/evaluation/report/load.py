@@ -27,9 +27,9 @@ def load_report(
 
     Args:
         workdirs: Folders of runs.
-        open_source: Opens the evaluation images from their spec, as the evaluate stage's
-            manifest names it (empty where the run had no --eval_data); without it there
-            are no pictures of them and no intervals.
+        open_source: Opens data sets from their specs: the evaluation images (the validation
+            records where the run had no --eval_data), and what was pseudo-labelled; without it
+            there are no pictures of evaluation images and no intervals.
         title: Heading; by default made from the runs' names.
 
     Raises:

@@ -13,7 +13,7 @@ from kd_tf.evaluation import measure
 from kd_tf.evaluation.collected import Collected, read_results
 from kd_tf.evaluation.comparison import compare
 from kd_tf.evaluation.ground_truth import GroundTruth, ground_truth
-from kd_tf.evaluation.report import gallery
+from kd_tf.evaluation.report import gallery, people
 from kd_tf.evaluation.report.data import (
     Gallery,
     History,
@@ -58,7 +58,7 @@ def load_run(
     if missing:
         absent.append(f"Stages that have not finished here: {', '.join(missing)}.")
     models = _models(workdir, absent)
-    labels, galleries = _labels(workdir, absent, gallery_size=gallery_size)
+    labels, galleries = _labels(workdir, absent, open_source=open_source, gallery_size=gallery_size)
     evaluated = _evaluated(workdir, models, open_source=open_source, absent=absent)
     if evaluated is not None and evaluated.truth.num_images and evaluated.models:
         galleries = _evaluation_galleries(evaluated, size=gallery_size) + galleries
@@ -155,18 +155,37 @@ def _thin(rows: History) -> History:
 
 
 def _labels(
-    workdir: str, absent: list[str], *, gallery_size: int
+    workdir: str, absent: list[str], *, open_source: OpenSource | None, gallery_size: int
 ) -> tuple[LabelFacts | None, tuple[Gallery, ...]]:
     pseudo = _records(workdir, "pseudo", "*.tfrecord")
     if pseudo is None:
         absent.append("There are no pseudo labels.")
         return None, ()
-    truth = _records(workdir, "labeled", "train-*.tfrecord")
-    facts = read_labels(pseudo, truth, thresholds=_thresholds(workdir, pseudo.class_names))
+    marked = _people(workdir, pseudo.class_names, absent, open_source=open_source)
+    facts = read_labels(pseudo, marked, thresholds=_thresholds(workdir, pseudo.class_names))
     return facts, (
-        gallery.labelled(pseudo, truth, size=gallery_size),
+        gallery.labelled(pseudo, marked, size=gallery_size),
         gallery.without_labels(pseudo, size=gallery_size),
     )
+
+
+def _people(
+    workdir: str,
+    class_names: tuple[str, ...],
+    absent: list[str],
+    *,
+    open_source: OpenSource | None,
+) -> people.People:
+    """People's labels of the images that were pseudo-labelled, as far as there are any."""
+    own = _records(workdir, "labeled", "train-*.tfrecord")
+    specs = manifests.read(files.join(workdir, "pseudo")).identity.get("unlabeled")
+    if not specs or open_source is None:
+        return people.from_records(own, class_names)
+    try:
+        return people.from_sources([open_source(spec) for spec in specs], class_names)
+    except UserError as error:
+        absent.append(f"The pseudo-labelled images are not at hand any more: {error}")
+        return people.from_records(own, class_names)
 
 
 def _records(workdir: str, stage: str, pattern: str) -> RecordSet | None:
@@ -191,12 +210,14 @@ def _evaluated(
     """The evaluation images with every model's detections; None where they are not at hand."""
     if not models or not _complete(workdir, "evaluate"):
         return None
-    spec = manifests.read(files.join(workdir, "evaluate")).identity.get("eval_data")
+    # Without --eval_data a run was scored on its validation images.
+    own = f"records:{files.join(workdir, 'labeled', 'val-*.tfrecord')}?name=val"
+    spec = manifests.read(files.join(workdir, "evaluate")).identity.get("eval_data") or own
     if open_source is None:
         absent.append("The evaluation images are not at hand, so none is shown.")
         return None
     try:
-        source = open_source(str(spec or ""))
+        source = open_source(spec)
         names = tuple(next(iter(models.values()))["per_class"])
         truth = ground_truth(source, class_names=names)
         found = _found(workdir, models, truth)
