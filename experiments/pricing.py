@@ -52,7 +52,7 @@ def _work(flags: config.Config, stage: str) -> Work:
     return Work(
         stage,
         network=flags.teacher_model if stage == "teacher" else flags.student,
-        images=steps * flags.of(stage, "batch_size") * flags.of(stage, "accumulate"),
+        images=steps * flags.of(stage, "batch_size"),
         steps=steps,
         image_size=flags.image_size,
     )
