@@ -27,7 +27,7 @@ _TINY = f"coco:{_FOLDER}/annotations/instances_%s2017.json?images={_FOLDER}/%s20
 _REPLACED = {
     "labeled": (_TINY % ("train", "train"),),
     "val_data": "",
-    "unlabeled": ("images:${KD_TF_DATA}/coco_unlabeled/0000000000[0-4]?.jpg",),
+    "unlabeled": ("images:${KD_TF_DATA}/coco_unlabeled/0000000000[0-4]*.jpg",),
     "eval_data": _TINY % ("val", "val"),
     "label_ids": "",
     "strategy": "one",
