@@ -70,7 +70,9 @@ def build_stock(ours: Network, *, family: str, small_anchors: bool) -> Network:
     """
     build = {"yolo": _build_yolo, "retinanet": _build_retinanet}[family]
     model, head = build(ours, small_anchors)
-    counts = [one.count_params() for one in (ours.model, model)]
+    # KerasCV's detectors also count the end of the backbone, which they never run.
+    unused = model.backbone.count_params() - _levels(model.backbone).count_params()
+    counts = ours.model.count_params(), model.count_params() - unused
     if counts[0] != counts[1]:
         raise ValueError(f"Not the same network: {counts[0]} parameters and {counts[1]}.")
     return Network(f"stock_{ours.name}", ours.class_names, ours.image_size, "float32", model, head)

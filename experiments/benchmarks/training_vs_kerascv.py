@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.training_vs_kerascv --out=runs/vs_yolo
     python -m experiments.benchmarks.training_vs_kerascv --family=retinanet --out=runs/vs_retinanet
 
-Expected time on 2 quiet cores: yolo 30 min at 160 px, retinanet 60 min; the script measures the
+Expected time on 2 quiet cores: yolo 30 min, retinanet 70 min; the script measures the
 speed first and prints an estimate. Every finished cell is a file of --out, so a run that was
 killed goes on. Expected: images/s at least 1.15 times KerasCV's, AP after 300 steps at least 1.3
 times, KerasCV's AP after 900 steps within 300 of ours.
