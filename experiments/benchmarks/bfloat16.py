@@ -7,7 +7,9 @@ measures numbers, not speed). Expected: a difference of at most 5 %.
 
 Both precisions get the same first weights and the same batches. The curve is the mean loss of
 20 steps; the difference is the largest one between the two curves at any step, relative to
-float32's. Batches are the embedded scenes, mirrored at random, as in training.
+float32's. Batches are the embedded scenes, mirrored at random, as in training. The learning rate is
+below kd_tf's default: at .005 and a warm-up of 2 steps, RetinaNet's loss leapt from 2 to 160 in
+either precision, and what differs then is where chaos leads.
 """
 
 import argparse
@@ -61,7 +63,7 @@ def _parse() -> argparse.Namespace:
     add("--image_size", type=int, default=96)
     add("--batch_size", type=int, default=8)
     add("--steps", type=int, default=300)
-    add("--learning_rate", type=float, default=config.Config().learning_rate)
+    add("--learning_rate", type=float, default=0.001)
     arguments = parser.parse_args()
     if arguments.steps < WINDOW:
         parser.error(f"--steps must be at least {WINDOW}, the window of the mean.")
