@@ -9,7 +9,7 @@ import time
 
 from absl import flags as absl_flags
 
-from experiments.grid import Grid, Run
+from experiments.grid import LABELS, Grid, Run
 from kd_tf import config, flags
 from kd_tf.errors import UserError
 
@@ -76,9 +76,10 @@ class Cell:
         return json.loads((self.folder / stage / _MANIFEST).read_text())
 
     def models(self) -> dict[str, dict]:
-        """Model -> its numbers; empty where nothing was evaluated."""
+        """Model -> its numbers, and those of the pseudo labels; empty without evaluation."""
         path = self.folder / METRICS
-        return json.loads(path.read_text())["models"] if path.is_file() else {}
+        found = json.loads(path.read_text()) if path.is_file() else {"models": {}}
+        return found["models"] | {LABELS: found[LABELS]} if LABELS in found else found["models"]
 
 
 def cells(grid: Grid, *, runs_folder: str) -> list[Cell]:

@@ -46,6 +46,8 @@ from kd_tf.specs import nearest
 
 GRID = "grid.toml"
 STAGES = ("teacher", "pseudo", "pretrain", "finetune", "baseline", "evaluate")
+# What evaluate says of the labels that stage pseudo made, where people labelled the images too.
+LABELS = "pseudo_labels"
 TAKEN = ("labeled", "teacher", "predictions", "validation", "pseudo", "pretrain", "finetune")
 _TOP = ("question", "flagfile", "seeds", "metrics", "price", "figure", "run", "compare")
 _OF_GRID = re.compile(r"(?<!\$)\{(\w+)\}")
@@ -216,7 +218,7 @@ def _check(grid: Grid, where: str) -> None:
             raise UserError(f"{here}: a name is there once, of letters, digits and _.")
         _check_names(run.stages, STAGES, f"{here}: stage")
         _check_names(run.take, TAKEN, f"{here}: take")
-        _check_names(tuple(run.show), config.TRAINING, f"{here}: show")
+        _check_names(tuple(run.show), (*config.TRAINING, LABELS), f"{here}: show")
         for name in run.needs():
             if name not in above:
                 raise UserError(f"{here} builds on {name!r}, which is not a run above it.")
@@ -230,8 +232,10 @@ def _check(grid: Grid, where: str) -> None:
     if len(set(rows)) < len(rows):
         twice = next(row for row in rows if rows.count(row) > 1)
         raise UserError(f"{where}: two rows of the table are called {twice!r}.")
+    # Pseudo labels are scored on their own images, not on those of --eval_data.
+    scored = tuple(run.row(model) for run in grid.runs for model in run.show if model != LABELS)
     for pair in grid.compare:
-        _check_names((pair.a, pair.b), tuple(rows), f"{where}, [[compare]]: row")
+        _check_names((pair.a, pair.b), scored, f"{where}, [[compare]]: row")
 
 
 def _check_names(given: tuple[str, ...], known: tuple[str, ...], what: str) -> None:

@@ -86,6 +86,23 @@ def test_load_without_a_grid_says_so(tmp_path):
         grid.load(str(tmp_path))
 
 
+def test_load_refuses_to_compare_labels_that_have_their_own_images(folder):
+    (folder / "grid.toml").write_text(GRID.replace("finetune = ", "pseudo_labels = "))
+    with pytest.raises(UserError, match="row 'both, 20 %' is unknown"):
+        grid.load(str(folder))
+
+
+def test_models_hold_the_pseudo_labels_where_they_were_scored(folder):
+    cell = cells.cells(grid.load(str(folder)), runs_folder=str(folder / "runs"))[0]
+    assert cell.models() == {}
+    path = cell.folder / cells.METRICS
+    path.parent.mkdir(parents=True)
+    path.write_text('{"models": {"teacher": {"AP": 0.5}}}')
+    assert cell.models() == {"teacher": {"AP": 0.5}}
+    path.write_text('{"models": {}, "pseudo_labels": {"AP": 0.25}}')
+    assert cell.models() == {"pseudo_labels": {"AP": 0.25}}
+
+
 def test_cells_fill_in_folders_of_the_same_seed(folder):
     made = cells.cells(grid.load(str(folder)), runs_folder="runs")
     assert [cell.name for cell in made] == ["shared, seed 0", "shared, seed 1", "part, seed 0"]
