@@ -25,6 +25,8 @@ from kd_tf.teachers.labeller import InRunClasses, Labeller
 
 TRAINED = ("teacher", "baseline", "pretrain", "finetune")
 EXPORT = "export"
+# Of a teacher with the name of one of the workdir's own models.
+_GIVEN = "-given"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +77,7 @@ def _trained(run: Run) -> dict[str, _Model]:
     if manifests.is_complete(folder):
         path = next(filter(files.exists, formats.paths(folder)), None)
         if path:
-            models[EXPORT] = _Model(run.input_hash(folder), lambda: _load_export(path))
+            models[EXPORT] = _Model(run.input_hash(folder), lambda: _load_export(run, path))
     return models
 
 
@@ -88,9 +90,10 @@ def _network_loader(folder: str) -> Callable[[], tuple]:
     return read
 
 
-def _load_export(path: str) -> tuple[Detector, Sequence[float], None]:
+def _load_export(run: Run, path: str) -> tuple[Detector, Sequence[float], int]:
     detector = formats.load_detector(path)
-    return detector, detector.meta.score_thresholds, None
+    made_of = manifests.read(run.folder(detector.meta.stage))
+    return detector, detector.meta.score_thresholds, made_of.info["parameters"]
 
 
 def _given(run: Run, source: Source, *, trained: dict[str, _Model]) -> dict[str, _Model]:
@@ -100,14 +103,11 @@ def _given(run: Run, source: Source, *, trained: dict[str, _Model]) -> dict[str,
     if settings.stage == "all":
         # A file of results knows the images that are labelled, not those of --eval_data.
         specs = [spec for spec in specs if spec.kind != "results"]
-    clash = [spec.name for spec in specs if spec.name in trained]
-    if clash:
-        raise UserError(
-            f"--teacher: {clash[0]!r} is what a model of {settings.workdir} is called; "
-            "add name=... to the spec."
-        )
     names = _class_names(run, source)
-    return {spec.name: _teacher(run, spec, source, names) for spec in specs}
+    return {
+        f"{spec.name}{_GIVEN * (spec.name in trained)}": _teacher(run, spec, source, names)
+        for spec in specs
+    }
 
 
 def _class_names(run: Run, source: Source) -> tuple[str, ...]:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from experiments import cells, grid, results, run
+from experiments import cells, figure, grid, results, run
 from kd_tf.data.scenes import CLASS_NAMES, scene_labels
 from tests.experiments.test_grid import FLAGS, GRID
 from tests.experiments.test_run import PROGRAM
@@ -85,3 +85,21 @@ def test_write_again_changes_only_what_is_between_the_marks(place):
     assert "old" not in text
     results.write(found, made, command="x")
     assert path.read_text() == text
+
+
+def test_curves_are_the_validations_of_the_run_that_asks(place):
+    path = place / "question" / "grid.toml"
+    path.write_text(
+        path.read_text().replace('point = "20 %"', 'point = "20 %"\ncurve = "baseline"')
+    )
+    found, made = _load(place)
+    assert results.curves(made) == {}
+    folder = made[2].folder / "baseline"
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text(
+        '{"step": 1, "loss": 2.0}\n{"step": 5, "val_ap": 0.1}\n{"step": 10, "val_ap": 0.3}\n'
+    )
+    made[2].note(finished=True, seconds={}, core_s={})
+    assert results.curves(made) == {"part, seed 0: baseline": [(5, 0.1), (10, 0.3)]}
+    figure.draw_curves(results.curves(made), path=str(place / "curve.png"))
+    assert (place / "curve.png").read_bytes()[:4] == b"\x89PNG"

@@ -38,6 +38,7 @@ SETTINGS = config.Config(
     score_threshold="0.02",
     ignore_threshold=0.01,
     num_shards=3,
+    export_formats="saved_model,tflite_float32",
 )
 
 
@@ -106,7 +107,7 @@ def test_finetune_starts_from_the_pretrained_student(finished):
 
 def test_metrics_have_all_numbers_of_every_model(finished):
     models = files.read_json(files.join(finished, "evaluate", "metrics.json"))["models"]
-    assert set(models) == {"teacher", "baseline", "pretrain", "finetune"}
+    assert set(models) == {"teacher", "baseline", "pretrain", "finetune", "export"}
     for found in models.values():
         assert set(NAMES) <= set(found)
         assert found["num_images"] == 12
@@ -118,6 +119,24 @@ def test_export_equals_the_network_it_was_made_of(finished):
     found = files.read_json(files.join(finished, "export", "formats.json"))
     assert abs(found["saved_model"]["AP"] - found["keras"]["AP"]) <= 0.002
     assert files.exists(files.join(finished, "export", "saved_model", "saved_model.pb"))
+
+
+def test_exported_files_are_scored_by_their_specs(finished, tmp_path):
+    exported = files.join(finished, "export")
+    settings = dataclasses.replace(
+        SETTINGS,
+        stage="evaluate",
+        workdir=str(tmp_path),
+        teacher=(
+            f"tflite:{exported}/detector_float32.tflite?name=lite",
+            f"saved_model:{exported}/saved_model?name=saved",
+        ),
+    )
+    stages.run(settings)
+    found = files.read_json(str(tmp_path / "evaluate" / "metrics.json"))["models"]
+    expected = files.read_json(files.join(exported, "formats.json"))
+    assert found["lite"]["AP"] == pytest.approx(expected["tflite_float32"]["AP"], abs=1e-4)
+    assert found["saved"]["AP"] == pytest.approx(expected["saved_model"]["AP"], abs=1e-4)
 
 
 def test_report_is_one_page(finished):
