@@ -43,6 +43,29 @@ def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
     plt.close(drawing)
 
 
+def draw_curves(curves: dict[str, list[tuple[int, float]]], *, path: str) -> None:
+    """Writes a picture of validation AP against steps: how far from their plateau runs are.
+
+    Args:
+        curves: Name -> (step, AP) of every validation, in order.
+        path: A .png or .svg.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    drawing, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for name, points in curves.items():
+        axes.plot(*zip(*points, strict=True), marker="o", label=name)
+    axes.set_xlabel("step")
+    axes.set_ylabel("AP on validation images")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    drawing.savefig(path, dpi=150)
+    plt.close(drawing)
+
+
 def _split(grid: Grid, scores: dict[str, list[dict]]) -> tuple[dict, dict]:
     """Series -> points (x, mean, spread), and row -> (mean, spread) of rows without an x."""
     lines: dict[str, list[tuple]] = {}

@@ -26,6 +26,7 @@
     seeds = [0]                         # default: those of the grid
     point = "20 %"                      # names the rows of the table ...
     x = 20                              # ... and their place in the figure
+    curve = "baseline"                  # a stage whose validation AP goes into curve.png
     show = { finetune = "pseudo labels, then labels", baseline = "labels alone" }
 
     [[compare]]                         # paired difference a - b, by row: "SERIES, POINT"
@@ -68,6 +69,7 @@ class Run:
     seeds: tuple[int, ...] = ()
     point: str = ""
     x: float | None = None
+    curve: str = ""
     show: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def needs(self) -> tuple[str, ...]:
@@ -218,6 +220,7 @@ def _check(grid: Grid, where: str) -> None:
             raise UserError(f"{here}: a name is there once, of letters, digits and _.")
         _check_names(run.stages, STAGES, f"{here}: stage")
         _check_names(run.take, TAKEN, f"{here}: take")
+        _check_names((run.curve,) if run.curve else (), run.stages, f"{here}: curve of stage")
         _check_names(tuple(run.show), (*config.TRAINING, LABELS), f"{here}: show")
         for name in run.needs():
             if name not in above:

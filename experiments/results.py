@@ -17,6 +17,7 @@ from kd_tf.specs import DATA_KINDS, parse
 
 BEGIN, END = "<!-- results: begin, written by experiments.run -->", "<!-- results: end -->"
 RESULTS, NUMBERS, FIGURE = "RESULTS.md", "results.json", "figure.png"
+CURVE = "curve.png"
 _EVALUATE = "evaluate"
 
 # One row of the table: the cells it is made of, with the model that is shown.
@@ -43,7 +44,24 @@ def write(grid: Grid, cells: Sequence[Cell], *, command: str) -> list[str]:
         if grid.figure:
             figure.draw(grid, scores, path=str(grid.folder / FIGURE))
             paths.append(str(grid.folder / FIGURE))
+    found = curves(cells)
+    if found:
+        figure.draw_curves(found, path=str(grid.folder / CURVE))
+        paths.append(str(grid.folder / CURVE))
     return paths
+
+
+def curves(cells: Sequence[Cell]) -> dict[str, list[tuple[int, float]]]:
+    """Cell -> (step, validation AP), of the finished cells whose run asks for a curve."""
+    found = {}
+    for cell in cells:
+        if not (cell.run.curve and cell.is_done()):
+            continue
+        text = (cell.folder / cell.run.curve / "metrics.jsonl").read_text()
+        rows = [json.loads(line) for line in text.splitlines()]
+        points = [(row["step"], row["val_ap"]) for row in rows if "val_ap" in row]
+        found[f"{cell.name}: {cell.run.curve}"] = points
+    return found
 
 
 def _rows(cells: Sequence[Cell]) -> Rows:
