@@ -92,7 +92,7 @@ def test_curves_are_the_validations_of_the_run_that_asks(place):
     path.write_text(
         path.read_text().replace('point = "20 %"', 'point = "20 %"\ncurve = "baseline"')
     )
-    found, made = _load(place)
+    made = _load(place)[1]
     assert results.curves(made) == {}
     folder = made[2].folder / "baseline"
     folder.mkdir(parents=True)
