@@ -97,7 +97,8 @@ def _check_labels(settings: config.Config) -> None:
             f"--worker_index={settings.worker_index} must be below "
             f"--num_workers={settings.num_workers}; workers count from 0."
         )
-    if settings.score_threshold == "auto":
+    labeled = settings.labeled or not settings.unlabeled
+    if (settings.score_threshold or ("auto" if labeled else "0.5")) == "auto":
         _check_auto(settings)
     try:
         threshold = float(settings.score_threshold)
@@ -113,8 +114,7 @@ def _check_labels(settings: config.Config) -> None:
 
 
 def _check_auto(settings: config.Config) -> None:
-    has_labels = bool(settings.labeled) or not settings.unlabeled
-    if not has_labels and not settings.boxes_per_image:
+    if not settings.labeled and settings.unlabeled and not settings.boxes_per_image:
         raise UserError(
             "--score_threshold=auto needs --labeled data, or --boxes_per_image=N: how many "
             "objects an image has on average."

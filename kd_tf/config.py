@@ -130,7 +130,9 @@ class Config:
         stages=("pseudo", "evaluate"),
     )
     score_threshold: str = _labels(
-        "0.5", "Lowest score of a pseudo label: a number, a file (JSON), or auto."
+        "",
+        "Lowest score of a pseudo label: a number, a file (JSON), or auto. Default: auto where "
+        "there is labelled data, else 0.5.",
     )
     ignore_threshold: float = _labels(
         0.25, "Scores from here to the threshold: neither object nor background.", low=0.0, high=1.0

@@ -9,35 +9,53 @@ from kd_tf.geometry.detections import Detections
 from kd_tf.teachers.scored import Scored
 from kd_tf.teachers.thresholds import Thresholds, thresholds_of
 
-# Below so many objects (or detections) of a class its own optimum is noise.
+# Below so many detections of a class its own precision is noise.
 MIN_COUNT = 10
+# Validation sets hold some tens of objects of a class; below this many added ones, thresholds of
+# classes that behave alike scatter and cost F1 (experiments/thresholds).
+PRIOR_COUNT = 100.0
+_MAX_CANDIDATES = 1000
 
 
 def fit_f1(
-    scored: Scored, class_names: Sequence[str], *, ignore_ratio: float, min_count: int = MIN_COUNT
+    scored: Scored,
+    class_names: Sequence[str],
+    *,
+    ignore_ratio: float,
+    prior_count: float = PRIOR_COUNT,
 ) -> Thresholds:
-    """Per class the threshold at which the labels' F1 against people's is best.
+    """The thresholds, one per class, at which the F1 of all labels against people's is best.
 
-    A class with fewer than `min_count` objects takes the threshold that is best for all
-    classes together.
+    They are chosen together: a class where the teacher is weak does not get cheap labels just
+    because its own F1 asks for them. Each class's counts are those of its objects and of
+    `prior_count` more that behave like the average of all classes, so a rare class takes the
+    threshold that is best for all, and a frequent one its own.
 
     Args:
         scored: On validation images.
         class_names: The run's classes.
         ignore_ratio: The ignore band begins at this fraction of a class's threshold.
-        min_count: See above.
+        prior_count: See above; 0 trusts every class's own counts.
+
+    Source: a ratio of sums is maximised as in Dinkelbach 1967, "On nonlinear fractional
+    programming".
     """
-    overall = _best_f1(scored.scores, scored.correct, int(scored.num_objects.sum()))
-    values, reasons = [], []
-    for index in range(len(class_names)):
-        rows, num = scored.classes == index, int(scored.num_objects[index])
-        if num >= min_count:
-            value, f1 = _best_f1(scored.scores[rows], scored.correct[rows], num)
-            reasons.append(f"best F1 {f1:.3f} on {num} objects")
-        else:
-            value, reasons = overall[0], [*reasons, f"only {num} objects: best for all classes"]
-        values.append(value)
-    values = np.array(values)
+    cuts = _candidates(scored.scores)
+    rows_of = [scored.classes == index for index in range(len(class_names))]
+    kept = np.stack([_at_or_above(scored.scores[rows], cuts) for rows in rows_of])
+    hits = np.stack([_at_or_above(scored.scores[rows & scored.correct], cuts) for rows in rows_of])
+    objects = scored.num_objects.astype(np.float64)
+    share = prior_count / max(objects.sum(), 1.0)
+    best = _best_together(
+        hits + share * hits.sum(axis=0), kept + share * kept.sum(axis=0), objects + prior_count
+    )
+    values = cuts[best]
+    rows = np.arange(len(class_names))
+    f1 = 2 * hits[rows, best] / np.maximum(kept[rows, best] + objects, 1.0)
+    reasons = [
+        f"F1 {one:.3f} on {int(num)} objects; chosen for the F1 of all classes together"
+        for one, num in zip(f1, objects, strict=True)
+    ]
     return thresholds_of(class_names, score=values, ignore=values * ignore_ratio, reasons=reasons)
 
 
@@ -52,7 +70,7 @@ def fit_precision(
     """Per class the lowest threshold at which labels are right as often as wanted.
 
     A class that never gets there takes the threshold of its best precision; one with fewer
-    than `min_count` detections takes that of all classes together. Args as `fit_f1`.
+    than `min_count` detections takes that of all classes together. Other args as `fit_f1`.
     """
     overall = _at_precision(scored.scores, scored.correct, precision)
     values, reasons = [], []
@@ -108,14 +126,30 @@ def fit_prior(
     )
 
 
-def _best_f1(scores: np.ndarray, correct: np.ndarray, num_objects: int) -> tuple[float, float]:
-    """(threshold, F1); with nothing found the threshold is 1."""
-    if not len(scores):
-        return 1.0, 0.0
-    cut, hits, kept = _cuts(scores, correct)
-    f1 = 2 * hits / (kept + num_objects)
-    best = int(f1.argmax())
-    return _between(cut, best), float(f1[best])
+def _candidates(scores: np.ndarray) -> np.ndarray:
+    """Thresholds to choose from, descending: 1, and half-way between neighbouring scores."""
+    distinct = np.unique(scores)[::-1]
+    if len(distinct) > _MAX_CANDIDATES:
+        places = np.linspace(0, len(distinct) - 1, _MAX_CANDIDATES).round().astype(int)
+        distinct = distinct[places]
+    return np.array([1.0, *(_between(distinct, place) for place in range(len(distinct)))])
+
+
+def _at_or_above(scores: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """[J] float64: how many scores reach each of the cuts."""
+    return (len(scores) - np.searchsorted(np.sort(scores), cuts)).astype(np.float64)
+
+
+def _best_together(hits: np.ndarray, kept: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """[C] the column of `hits` and `kept` [C, J] for each row at which the joint F1 is best."""
+    rows = np.arange(len(hits))
+    best, f1 = None, 0.0
+    while True:
+        columns = (2 * hits - f1 * kept).argmax(axis=1)
+        if best is not None and (columns == best).all():
+            return best
+        total = kept[rows, columns].sum() + objects.sum()
+        best, f1 = columns, 2 * hits[rows, columns].sum() / max(total, 1e-12)
 
 
 def _at_precision(scores: np.ndarray, correct: np.ndarray, precision: float) -> tuple[float, float]:

@@ -25,6 +25,7 @@ def settings(tmp_path):
         val_fraction=0.5,
         image_size="64x64",
         teacher=("python:tests.stages.oracle:build?name=all",),
+        score_threshold="0.5",
         num_shards=3,
     )
 

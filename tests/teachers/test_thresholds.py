@@ -1,5 +1,7 @@
 """Thresholds: given, from a file, fitted; the expected values are worked out by hand."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -50,27 +52,53 @@ def test_match_to_labels_no_objects_or_no_images():
     assert match_to_labels([], num_classes=3).num_objects.tolist() == [0, 0, 0]
 
 
-def test_fit_f1_takes_the_best_cut_per_class():
-    # Class 0: 2 objects. At >= .7: 2 right of 2, F1 = 2*2/(2+2) = 1. Half-way to .3 is .5.
-    # Class 1: 4 objects. Cuts .9: 2*1/(1+4)=.4; .6: 2*1/(2+4)=.33; .5: 2*2/(3+4)=.57;
-    # .2: 2*2/(4+4)=.5. Best is .5, half-way to .2 is .35.
+def test_fit_f1_takes_the_cuts_that_are_best_together():
+    # Class 0, 2 objects: at >= .7 both and nothing else. Class 1, 4 objects: alone its F1 would be
+    # best with .9 and .5, 2*2/(3+4), and so it is with class 0's 2 of 2: 2*4/(5+6) against
+    # 2*3/(3+6) with .9 only. The next lower score of any class is half-way further.
     scored = _scored(
         (0.9, 0, 1), (0.7, 0, 1), (0.3, 0, 0),
         (0.9, 1, 1), (0.6, 1, 0), (0.5, 1, 1), (0.2, 1, 0),
         num_objects=[2, 4],
     )  # fmt: skip
-    fitted = fit_f1(scored, ("a", "b"), ignore_ratio=0.5, min_count=1)
-    np.testing.assert_allclose(fitted.score, [0.5, 0.35])
-    np.testing.assert_allclose(fitted.ignore, [0.25, 0.175])
-    assert fitted.reasons == ("best F1 1.000 on 2 objects", "best F1 0.571 on 4 objects")
+    fitted = fit_f1(scored, ("a", "b"), ignore_ratio=0.5, prior_count=0)
+    np.testing.assert_allclose(fitted.score, [0.65, 0.4])
+    np.testing.assert_allclose(fitted.ignore, [0.325, 0.2])
+    assert fitted.reasons[0].startswith("F1 1.000 on 2 objects")
+    assert fitted.reasons[1].startswith("F1 0.571 on 4 objects")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fit_f1_equals_trying_every_combination(seed):
+    rng = np.random.default_rng(seed)
+    scores, classes = rng.random(24).round(2), rng.integers(0, 3, 24)
+    correct = rng.random(24) < scores * (classes + 1) / 3
+    num_objects = np.bincount(classes[correct], minlength=3) + rng.integers(0, 4, 3)
+    fitted = fit_f1(
+        Scored(scores, classes, correct, num_objects), "abc", ignore_ratio=0.5, prior_count=0
+    )
+
+    def f1(thresholds) -> float:
+        kept = scores >= np.asarray(thresholds)[classes]
+        return 2 * (kept & correct).sum() / (kept.sum() + num_objects.sum())
+
+    options = [*(np.unique(scores) - 1e-6), 1.0]
+    best = max(f1(values) for values in itertools.product(options, repeat=3))
+    assert f1(fitted.score) == pytest.approx(best)
 
 
 def test_fit_f1_rare_class_takes_the_one_for_all():
-    scored = _scored((0.9, 0, 1), (0.8, 0, 1), (0.4, 0, 0), (0.7, 1, 0), num_objects=[2, 1])
-    fitted = fit_f1(scored, ("a", "b"), ignore_ratio=0.5, min_count=2)
-    # All: cuts .9: 2/(1+3)=.5; .8: 4/(2+3)=.8; .7: 4/6=.67; .4: 4/7. Best .8, half-way to .7.
-    np.testing.assert_allclose(fitted.score, [0.6, 0.75])
-    assert "only 1 objects" in fitted.reasons[1]
+    rng = np.random.default_rng(0)
+    scores = rng.random(2000)
+    # One object of class 1, found with a low score; what class 0 shows says more.
+    classes = np.append(np.zeros(1999, int), 1)
+    scores[-1] = 0.05
+    correct = np.append(rng.random(1999) < scores[:-1], True)
+    scored = Scored(scores, classes, correct, np.array([correct.sum(), 1]))
+    fitted = fit_f1(scored, ("a", "b"), ignore_ratio=0.5)
+    alone = fit_f1(scored, ("a", "b"), ignore_ratio=0.5, prior_count=0)
+    assert abs(fitted.score[1] - fitted.score[0]) < 0.05
+    assert alone.score[1] < 0.05
 
 
 def test_fit_f1_nothing_found_gives_no_labels():
