@@ -166,18 +166,25 @@ def _accumulated(state: State, batch: Batch, *, parts: int) -> tuple[list[tf.Ten
         name: tf.reshape(rows, [parts, rows.shape[0] // parts, *rows.shape[1:]])
         for name, rows in batch.items()
     }
-    first = _gradients(state, {name: rows[0] for name, rows in pieces.items()})
+    # Traced once and called in the loop alone: with a copy of the gradient outside of it, the
+    # temporary variables that Grappler makes of long sums meet under one name.
+    piece_of = {n: tf.TensorSpec(rows.shape[1:], rows.dtype) for n, rows in pieces.items()}
+    one = tf.function(lambda piece: _gradients(state, piece), autograph=False)
+    one = one.get_concrete_function(piece_of)
 
     def add(index: tf.Tensor, sums: tuple) -> tuple:
         piece = {name: rows[index] for name, rows in pieces.items()}
-        return index + 1, tf.nest.map_structure(tf.add, sums, _gradients(state, piece))
+        return index + 1, tf.nest.map_structure(tf.add, sums, one(piece))
 
+    zeros = tf.nest.map_structure(
+        lambda spec: tf.zeros(spec.shape, spec.dtype), one.structured_outputs
+    )
     _, sums = tf.while_loop(
         lambda index, _: index < parts,
         add,
-        (tf.constant(1), first),
+        (tf.constant(0), zeros),
         parallel_iterations=1,
-        maximum_iterations=parts - 1,
+        maximum_iterations=parts,
     )
     return sums
 
