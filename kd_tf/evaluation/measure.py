@@ -19,7 +19,7 @@ DETECTIONS = "detections.json"
 CURVES = "curves.json"
 METRICS = "metrics.json"
 # Single calls that latency is taken from: enough for a 95th percentile, a few seconds at most.
-_MIN_SINGLES, _MAX_SINGLES, _SINGLES_S = 5, 60, 3.0
+_MIN_SINGLES, _MAX_SINGLES, _SINGLES_S = 5, 40, 1.5
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Greedy non-maximum suppression per class: exact, batched, static shapes, no custom op."""
 
+import numpy as np
 import tensorflow as tf
 
 from kd_tf.geometry import boxes as boxes_lib
@@ -103,10 +104,10 @@ def kept(
     https://arxiv.org/abs/2005.03572.
     """
     num_boxes = boxes.shape[1]
-    overlaps = boxes_lib.pairwise_iou(boxes, boxes) > iou_threshold
     same_class = classes[:, :, None] == classes[:, None, :]
     # better[i, j]: row i comes before row j.
-    better = tf.constant([[i < j for j in range(num_boxes)] for i in range(num_boxes)])
+    better = tf.constant(np.triu(np.ones((num_boxes, num_boxes), bool), k=1))
+    overlaps = _overlap_more(boxes, iou_threshold=iou_threshold)
     suppresses = tf.cast(overlaps & same_class & better, tf.float32)
 
     def again(keep: tf.Tensor, changed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -121,3 +122,20 @@ def kept(
         maximum_iterations=num_boxes,
     )
     return keep
+
+
+def _overlap_more(boxes: tf.Tensor, *, iou_threshold: float) -> tf.Tensor:
+    """Which pairs of [B, N, 4] have an IoU above the threshold: [B, N, N] bool.
+
+    Without a division, and with a third of the passes over [B, N, N] that the IoU itself takes;
+    they were a sixth of a small detector's time. i / (a + b - i) > t is (1 + t) i > t (a + b).
+    """
+    x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)
+
+    def common(first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+        end = tf.minimum(last[:, :, None], last[:, None, :])
+        return tf.nn.relu(end - tf.maximum(first[:, :, None], first[:, None, :]))
+
+    share = boxes_lib.area(boxes) * iou_threshold
+    intersection = common(x1, x2) * common(y1, y2)
+    return intersection * (1.0 + iou_threshold) > share[:, :, None] + share[:, None, :]
