@@ -89,7 +89,10 @@ def batches(source: Source, rows: np.ndarray, *, needs: Needs, batch_size: int) 
         num_parallel_calls=max(2, os.cpu_count() or 1),
         deterministic=True,
     )
-    dataset = dataset.batch(batch_size)
+    options = tf.data.Options()
+    # Its thread sleeps up to a minute at a time, and an iterator is only gone when it has woken.
+    options.autotune.enabled = False
+    dataset = dataset.batch(batch_size).with_options(options)
     try:
         for images, numbers in dataset.prefetch(_READY_BATCHES):
             batch_rows = [row for row in numbers.numpy().tolist() if row != _PADDING]

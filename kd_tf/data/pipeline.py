@@ -1,5 +1,6 @@
 """Batches to train on: records -> select -> augment -> letterbox -> static padding -> batch."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,7 +33,7 @@ def training_batches(
     drop: Sequence[str] = (),
     worker_index: int = 0,
     num_workers: int = 1,
-    num_parallel_calls: int = tf.data.AUTOTUNE,
+    num_parallel_calls: int = max(2, os.cpu_count() or 1),
 ) -> tf.data.Dataset:
     """An endless data set with one batch for each step from `start_step` on.
 
@@ -87,6 +88,8 @@ def training_batches(
 
     options = tf.data.Options()
     options.deterministic = True
+    # Its thread sleeps up to a minute at a time, and an iterator is only gone when it has woken.
+    options.autotune.enabled = False
     return (
         tf.data.Dataset.range(start_step * share, np.iinfo(np.int64).max)
         .map(make, num_parallel_calls=num_parallel_calls)
