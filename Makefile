@@ -19,8 +19,9 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -q -m "not slow"
 
+# Most of their time is tracing, which uses one core: two files at a time.
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow -n 2 --dist loadfile --durations=15
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
