@@ -85,11 +85,16 @@ def _class_names(models: Mapping[str, dict], labels: LabelFacts | None) -> tuple
 
 
 def _compare_models(evaluated: gallery.Evaluated | None) -> dict | None:
-    """Paired differences between the models of a run; None without images or a second model."""
-    if evaluated is None or len(evaluated.models) < 2:
+    """Paired differences between the models of a run; None without images or a second model.
+
+    Without the export, which is the student once more.
+    """
+    if evaluated is None:
         return None
     first = [name for name in STUDENTS if name in evaluated.models]
-    names = first + [name for name in evaluated.models if name not in first]
+    names = first + [name for name in evaluated.models if name not in (*first, "export")]
+    if len(names) < 2:
+        return None
     models = {name: [evaluated.models[name]] for name in names}
     return compare(evaluated.truth, models, num_resamples=NUM_RESAMPLES)
 
