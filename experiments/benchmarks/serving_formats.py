@@ -1,6 +1,6 @@
 """What does each export format cost: AP against the Keras network, size, milliseconds?
 
-Command: python experiments/benchmarks/serving_formats.py --network=FILE.keras \
+Command: python -m experiments.benchmarks.serving_formats --network=FILE.keras \
     --eval_data='voc:${KD_TF_DATA}/blood_cells/test' \
     --calibration_data='voc:${KD_TF_DATA}/blood_cells/train'
 Expected time: 3 min for yolov8_tiny. Expected numbers: a drop of AP of at most 0.002 for
