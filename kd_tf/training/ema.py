@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from kd_tf.training import flat
+
 
 def decay_at(step: tf.Tensor, *, decay: float) -> tf.Tensor:
     """The decay of one update: min(decay, (1 + n) / (10 + n)) after n updates.
@@ -25,46 +27,46 @@ def decay_at(step: tf.Tensor, *, decay: float) -> tf.Tensor:
     return tf.minimum(decay, (1.0 + step) / (10.0 + step))
 
 
-def create(variables: Sequence[tf.Variable]) -> list[tf.Variable]:
-    """One average per variable, starting at its value; call it in the strategy's scope.
+def create(variables: Sequence[tf.Variable]) -> tf.Variable:
+    """The averages of all variables as one vector (see `flat`), starting at their values.
 
-    BatchNorm's moving statistics are averaged with the same decay: they then belong
-    to the averaged weights, as live statistics would not.
+    Call it in the strategy's scope. BatchNorm's moving statistics are averaged with the
+    same decay: they then belong to the averaged weights, as live statistics would not.
     """
-    return [tf.Variable(variable, trainable=False, dtype=variable.dtype) for variable in variables]
+    return tf.Variable(flat.join(variables), trainable=False)
 
 
 def update(
-    averages: Sequence[tf.Variable],
-    variables: Sequence[tf.Variable],
-    *,
-    step: tf.Tensor,
-    decay: float,
+    average: tf.Variable, variables: Sequence[tf.Variable], *, step: tf.Tensor, decay: float
 ) -> None:
-    """Moves each average towards its variable, after update `step` was applied."""
+    """Moves the average towards the variables, after update `step` was applied."""
     share = 1.0 - decay_at(step, decay=decay)
-    for average, variable in zip(averages, variables, strict=True):
-        average.assign_sub(tf.cast(share, average.dtype) * (average - variable))
+    average.assign_sub(share * (average - flat.join(variables)))
 
 
 @contextlib.contextmanager
-def swapped(variables: Sequence[tf.Variable], averages: Sequence[tf.Variable]) -> Iterator[None]:
+def swapped(variables: Sequence[tf.Variable], average: tf.Variable | None) -> Iterator[None]:
     """Gives the variables their averages for the length of the block, then takes them back.
 
-    With no average kept (`averages` empty) the block sees the variables as they are.
+    With no average kept the block sees the variables as they are.
     """
-    if not averages:
+    if average is None:
         yield
         return
     live = [tf.identity(variable) for variable in variables]
-    assign_all(variables, averages)
+    put(variables, average)
     try:
         yield
     finally:
         assign_all(variables, live)
 
 
-def assign_all(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor | tf.Variable]) -> None:
+def put(variables: Sequence[tf.Variable], average: tf.Variable) -> None:
+    """Gives the variables their averages, on every replica."""
+    assign_all(variables, flat.cut(tf.convert_to_tensor(average), variables))
+
+
+def assign_all(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]) -> None:
     """Writes every value, on every replica."""
     for variable, value in zip(variables, values, strict=True):
-        variable.assign(tf.convert_to_tensor(value))
+        variable.assign(value)

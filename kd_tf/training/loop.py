@@ -203,7 +203,7 @@ def _validate_if_due(run: _Run, done: Progress) -> Progress:
     scored = any(evaluation.step == done.step for evaluation in done.evaluations)
     if run.validate is None or not due or scored or not strategies.is_chief(run.strategy):
         return done
-    with ema.swapped(run.state.averaged, run.state.averages):
+    with ema.swapped(run.state.averaged, run.state.average):
         new = Evaluation(step=done.step, ap=_finite(run.validate(run.state.network)))
         better = done.best is None or new.ap > done.best.ap
         if better:
@@ -232,8 +232,8 @@ def _finish(run: _Run, done: Progress) -> TrainResult:
         checkpoint.restore_best(
             run.folder, variables=run.state.model_variables(), step=done.best.step
         )
-    elif run.state.averages:
-        ema.assign_all(run.state.averaged, run.state.averages)
+    elif run.state.average is not None:
+        ema.put(run.state.averaged, run.state.average)
     seconds = run.timer.seconds
     return TrainResult(
         network=run.state.network,

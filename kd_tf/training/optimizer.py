@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from kd_tf.training import flat
 from kd_tf.training.settings import TrainSettings
 
 # The values of Kingma and Ba 2015, section 2, with Keras' epsilon.
@@ -26,14 +27,14 @@ class Optimizer:
     Attributes:
         name: One of `settings.OPTIMIZERS`.
         variables: What it updates.
-        slots: Name -> one float32 variable per entry of `variables`, same shape.
+        slots: Name -> one float32 variable [N], N the entries of all `variables` (see `flat`).
         momentum: Of SGD.
         weight_decay: Applied to variables of two and more dimensions.
     """
 
     name: str
     variables: list[tf.Variable]
-    slots: dict[str, list[tf.Variable]]
+    slots: dict[str, tf.Variable]
     momentum: float
     weight_decay: float
 
@@ -41,44 +42,40 @@ class Optimizer:
 def build(variables: Sequence[tf.Variable], *, settings: TrainSettings) -> Optimizer:
     """An optimizer with slots at zero; call it in the strategy's scope."""
     names = {"adamw": ("mean", "square"), "sgd": ("velocity",)}[settings.optimizer]
-    slots = {
-        name: [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in variables]
-        for name in names
-    }
+    size = sum(variable.shape.num_elements() for variable in variables)
     return Optimizer(
         name=settings.optimizer,
         variables=list(variables),
-        slots=slots,
+        slots={name: tf.Variable(tf.zeros([size]), trainable=False) for name in names},
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )
 
 
 def apply(
-    optimizer: Optimizer,
-    gradients: Sequence[tf.Tensor],
-    *,
-    learning_rate: tf.Tensor,
-    step: tf.Tensor,
+    optimizer: Optimizer, gradient: tf.Tensor, *, learning_rate: tf.Tensor, step: tf.Tensor
 ) -> None:
     """Updates every variable once.
 
     Args:
         optimizer: Its variables and slots are changed.
-        gradients: One per variable, of the mean loss of the global batch.
+        gradient: [N], `flat.join` of one array per variable: of the mean loss of the global batch.
         learning_rate: Scalar float32.
         step: Scalar integer, 0 for the first update (Adam's bias correction).
 
     Source: AdamW and SGDW of Loshchilov and Hutter 2019, with the decay times the
     learning rate as in Keras and PyTorch.
     """
-    for variable in optimizer.variables:
-        if optimizer.weight_decay and is_decayed(variable):
-            variable.assign_sub(learning_rate * optimizer.weight_decay * variable)
     if optimizer.name == "adamw":
-        _apply_adam(optimizer, gradients, learning_rate=learning_rate, step=step)
+        change = _adam_change(optimizer, gradient, learning_rate=learning_rate, step=step)
     else:
-        _apply_momentum(optimizer, gradients, learning_rate=learning_rate)
+        velocity = optimizer.slots["velocity"]
+        change = velocity.assign(optimizer.momentum * velocity - learning_rate * gradient)
+    parts = flat.cut(change, optimizer.variables)
+    for variable, part in zip(optimizer.variables, parts, strict=True):
+        if optimizer.weight_decay and is_decayed(variable):
+            part -= learning_rate * optimizer.weight_decay * variable
+        variable.assign_add(part)
 
 
 def is_decayed(variable: tf.Variable) -> bool:
@@ -89,13 +86,9 @@ def is_decayed(variable: tf.Variable) -> bool:
     return variable.shape.rank >= 2
 
 
-def _apply_adam(
-    optimizer: Optimizer,
-    gradients: Sequence[tf.Tensor],
-    *,
-    learning_rate: tf.Tensor,
-    step: tf.Tensor,
-) -> None:
+def _adam_change(
+    optimizer: Optimizer, gradient: tf.Tensor, *, learning_rate: tf.Tensor, step: tf.Tensor
+) -> tf.Tensor:
     count = tf.cast(step, tf.float32) + 1.0
     # 1 - beta^t through expm1: the difference itself loses four digits in float32 at t = 1.
     corrected = (
@@ -103,20 +96,7 @@ def _apply_adam(
         * tf.sqrt(-tf.math.expm1(count * math.log(_BETA_2)))
         / -tf.math.expm1(count * math.log(_BETA_1))
     )
-    slots = zip(optimizer.slots["mean"], optimizer.slots["square"], strict=True)
-    for variable, gradient, (mean, square) in zip(
-        optimizer.variables, gradients, slots, strict=True
-    ):
-        mean.assign_add((1.0 - _BETA_1) * (gradient - mean))
-        square.assign_add((1.0 - _BETA_2) * (tf.square(gradient) - square))
-        variable.assign_sub(corrected * mean / (tf.sqrt(square) + _EPSILON))
-
-
-def _apply_momentum(
-    optimizer: Optimizer, gradients: Sequence[tf.Tensor], *, learning_rate: tf.Tensor
-) -> None:
-    for variable, gradient, velocity in zip(
-        optimizer.variables, gradients, optimizer.slots["velocity"], strict=True
-    ):
-        velocity.assign(optimizer.momentum * velocity - learning_rate * gradient)
-        variable.assign_add(velocity)
+    mean, square = optimizer.slots["mean"], optimizer.slots["square"]
+    mean = mean.assign_add((1.0 - _BETA_1) * (gradient - mean))
+    square = square.assign_add((1.0 - _BETA_2) * (tf.square(gradient) - square))
+    return -corrected * mean / (tf.sqrt(square) + _EPSILON)

@@ -7,7 +7,7 @@ from typing import Protocol
 import keras
 import tensorflow as tf
 
-from kd_tf.training import ema, optimizer, schedule
+from kd_tf.training import ema, flat, optimizer, schedule
 from kd_tf.training.settings import TrainSettings
 
 Batch = dict[str, tf.Tensor]
@@ -37,13 +37,13 @@ class State:
     Attributes:
         network: Its model's variables.
         optimizer: Its slots.
-        averages: Of `averaged`, in that order; empty without EMA.
+        average: Of `averaged`, as one vector (see `flat`); None without EMA.
         averaged: The model's floating point variables, BatchNorm statistics included.
     """
 
     network: Network
     optimizer: optimizer.Optimizer
-    averages: list[tf.Variable]
+    average: tf.Variable | None
     averaged: list[tf.Variable]
 
     def named_variables(self) -> dict[str, tf.Variable]:
@@ -53,10 +53,8 @@ class State:
         layers that Keras holds in lists, RetinaNet's head convolutions among them.
         """
         named = self.model_variables()
-        for slot, variables in self.optimizer.slots.items():
-            named |= {f"optimizer/{slot}/{i:05d}": v for i, v in enumerate(variables)}
-        named |= {f"ema/{i:05d}": v for i, v in enumerate(self.averages)}
-        return named
+        named |= {f"optimizer/{slot}": v for slot, v in self.optimizer.slots.items()}
+        return named if self.average is None else named | {"ema": self.average}
 
     def model_variables(self) -> dict[str, tf.Variable]:
         """The part of `named_variables` that a network is made of.
@@ -76,7 +74,7 @@ def build_state(network: Network, *, settings: TrainSettings) -> State:
     return State(
         network=network,
         optimizer=optimizer.build(trainable, settings=settings),
-        averages=ema.create(averaged) if settings.ema_decay else [],
+        average=ema.create(averaged) if settings.ema_decay else None,
         averaged=averaged,
     )
 
@@ -104,15 +102,14 @@ def build_train_step(
     """
 
     def train_step(batch: Batch, step: tf.Tensor) -> dict[str, tf.Tensor]:
-        gradients, sums = _accumulated(state, batch, parts=settings.accumulate)
-        gradients, sums = _sum_over_replicas((gradients, sums))
+        gradient, sums = _accumulated(state, batch, parts=settings.accumulate)
+        gradient, sums = _sum_over_replicas((gradient, sums))
         divisor = tf.maximum(sums[NORMALIZER], 1.0)
-        gradients = [gradient / divisor for gradient in gradients]
-        gradients, norm = _clipped(gradients, clip_norm=settings.clip_norm)
+        gradient, norm = _clipped(gradient / divisor, clip_norm=settings.clip_norm)
         rate = schedule.learning_rate(step, settings=settings)
-        optimizer.apply(state.optimizer, gradients, learning_rate=rate, step=step)
-        if state.averages:
-            ema.update(state.averages, state.averaged, step=step, decay=settings.ema_decay)
+        optimizer.apply(state.optimizer, gradient, learning_rate=rate, step=step)
+        if state.average is not None:
+            ema.update(state.average, state.averaged, step=step, decay=settings.ema_decay)
         terms = {name: sums[name] / divisor for name in sums if name != NORMALIZER}
         return terms | {
             "loss": tf.add_n(list(terms.values())),
@@ -138,7 +135,7 @@ def average_batch_norm(state: State, *, strategy: tf.distribute.Strategy) -> Non
     moving = [
         v.value for v in model.variables if id(v) not in trained and v.value.dtype.is_floating
     ]
-    variables = moving + state.averages
+    variables = moving if state.average is None else [*moving, state.average]
     if variables:
         _average(variables, strategy=strategy)
 
@@ -158,10 +155,10 @@ def _average(variables: list[tf.Variable], *, strategy: tf.distribute.Strategy) 
     run()
 
 
-def _accumulated(state: State, batch: Batch, *, parts: int) -> tuple[list[tf.Tensor], Sums]:
+def _accumulated(state: State, batch: Batch, *, parts: int) -> tuple[tf.Tensor, Sums]:
     """Sums of gradients and losses over `parts` consecutive pieces of the batch."""
     if parts == 1:
-        return _gradients(state, batch)
+        return _gradient(state, batch)
     pieces = {
         name: tf.reshape(rows, [parts, rows.shape[0] // parts, *rows.shape[1:]])
         for name, rows in batch.items()
@@ -169,7 +166,7 @@ def _accumulated(state: State, batch: Batch, *, parts: int) -> tuple[list[tf.Ten
     # Traced once and called in the loop alone: with a copy of the gradient outside of it, the
     # temporary variables that Grappler makes of long sums meet under one name.
     piece_of = {n: tf.TensorSpec(rows.shape[1:], rows.dtype) for n, rows in pieces.items()}
-    one = tf.function(lambda piece: _gradients(state, piece), autograph=False)
+    one = tf.function(lambda piece: _gradient(state, piece), autograph=False)
     one = one.get_concrete_function(piece_of)
 
     def add(index: tf.Tensor, sums: tuple) -> tuple:
@@ -189,8 +186,8 @@ def _accumulated(state: State, batch: Batch, *, parts: int) -> tuple[list[tf.Ten
     return sums
 
 
-def _gradients(state: State, batch: Batch) -> tuple[list[tf.Tensor], Sums]:
-    """The gradient of the summed loss and the loss sums of one micro-batch."""
+def _gradient(state: State, batch: Batch) -> tuple[tf.Tensor, Sums]:
+    """The gradient [N] of the summed loss and the loss sums of one micro-batch."""
     images = tf.cast(batch["images"], tf.float32)
     labels = {name: rows for name, rows in batch.items() if name != "images"}
     with tf.GradientTape() as tape:
@@ -199,7 +196,7 @@ def _gradients(state: State, batch: Batch) -> tuple[list[tf.Tensor], Sums]:
     gradients = tape.gradient(
         total, state.optimizer.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
-    return [tf.convert_to_tensor(gradient) for gradient in gradients], dict(sums)
+    return flat.join(gradients), dict(sums)
 
 
 def _sum_over_replicas(values: tuple) -> tuple:
@@ -209,10 +206,9 @@ def _sum_over_replicas(values: tuple) -> tuple:
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
-def _clipped(gradients: list[tf.Tensor], *, clip_norm: float) -> tuple[list[tf.Tensor], tf.Tensor]:
-    norm = tf.linalg.global_norm(gradients)
+def _clipped(gradient: tf.Tensor, *, clip_norm: float) -> tuple[tf.Tensor, tf.Tensor]:
+    norm = tf.norm(gradient)
     if not clip_norm:
-        return gradients, norm
-    # norm / max(norm, clip): 1 below the limit, exactly, so small gradients keep every bit.
-    scale = tf.where(norm > clip_norm, clip_norm / norm, 1.0)
-    return [gradient * scale for gradient in gradients], norm
+        return gradient, norm
+    # Exactly 1 below the limit, so small gradients keep every bit.
+    return gradient * tf.where(norm > clip_norm, clip_norm / norm, 1.0), norm

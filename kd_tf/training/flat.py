@@ -1,0 +1,20 @@
+"""Many arrays as one vector.
+
+An update of 180 variables one by one is 2,000 small operations; of one vector it is 20.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+def join(arrays: Sequence[tf.Tensor | tf.Variable]) -> tf.Tensor:
+    """All entries of all arrays, of one dtype, in their order: [N]."""
+    return tf.concat([tf.reshape(array, [-1]) for array in arrays], axis=0)
+
+
+def cut(vector: tf.Tensor, like: Sequence[tf.Tensor | tf.Variable]) -> list[tf.Tensor]:
+    """The inverse of `join`: a vector [N] as arrays of the shapes of `like`."""
+    sizes = [array.shape.num_elements() for array in like]
+    parts = tf.split(vector, sizes)
+    return [tf.reshape(part, array.shape) for part, array in zip(parts, like, strict=True)]
