@@ -97,11 +97,11 @@ def _check_labels(settings: config.Config) -> None:
             f"--worker_index={settings.worker_index} must be below "
             f"--num_workers={settings.num_workers}; workers count from 0."
         )
-    labeled = settings.labeled or not settings.unlabeled
-    if (settings.score_threshold or ("auto" if labeled else "0.5")) == "auto":
+    chosen = config.with_defaults(settings).score_threshold
+    if chosen == "auto":
         _check_auto(settings)
     try:
-        threshold = float(settings.score_threshold)
+        threshold = float(chosen)
     except ValueError:
         return
     if not 0.0 <= threshold <= 1.0:

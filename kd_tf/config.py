@@ -24,6 +24,7 @@ STUDENT = ("pretrain", "finetune", "baseline")
 # Stages whose own form of a training setting (--pretrain_batch_size) wins over the common one.
 # The baseline trains from scratch as pretrain does, and takes pretrain's.
 OVERRIDING = ("teacher", "pretrain", "finetune")
+_SCENES = {"labeled": ("scenes:train",), "eval_data": "scenes:eval"}
 
 
 def setting(default, text: str, *, stages: tuple[str, ...] = (), group: str, **limits):
@@ -268,6 +269,16 @@ class Config:
         """(height, width) of the networks' input in pixels."""
         height, width = self.image_size.lower().split("x")
         return int(height), int(width)
+
+
+def with_defaults(settings: Config) -> Config:
+    """The scenes where no data is given; automatic thresholds where there are labels."""
+    given = (settings.labeled, settings.unlabeled, settings.val_data, settings.eval_data)
+    if not any(given):
+        settings = dataclasses.replace(settings, **_SCENES)
+    if settings.score_threshold:
+        return settings
+    return dataclasses.replace(settings, score_threshold="auto" if settings.labeled else "0.5")
 
 
 def fields() -> tuple[dataclasses.Field, ...]:

@@ -1,12 +1,12 @@
 """Images of a source as batches for a network, loaded in parallel, a constant number in memory."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from kd_tf.data import datasets
 from kd_tf.data.images import check_image
 from kd_tf.data.items import Source
 from kd_tf.errors import RejectedError, UserError
@@ -86,13 +86,9 @@ def batches(source: Source, rows: np.ndarray, *, needs: Needs, batch_size: int) 
     dataset = tf.data.Dataset.from_tensor_slices(rows)
     dataset = dataset.map(
         _loader(source, needs, loaded=loaded, failures=failures),
-        num_parallel_calls=max(2, os.cpu_count() or 1),
-        deterministic=True,
+        num_parallel_calls=datasets.PARALLEL_CALLS,
     )
-    options = tf.data.Options()
-    # Its thread sleeps up to a minute at a time, and an iterator is only gone when it has woken.
-    options.autotune.enabled = False
-    dataset = dataset.batch(batch_size).with_options(options)
+    dataset = dataset.batch(batch_size).with_options(datasets.options())
     try:
         for images, numbers in dataset.prefetch(_READY_BATCHES):
             batch_rows = [row for row in numbers.numpy().tolist() if row != _PADDING]

@@ -127,8 +127,8 @@ def kept(
 def _overlap_more(boxes: tf.Tensor, *, iou_threshold: float) -> tf.Tensor:
     """Which pairs of [B, N, 4] have an IoU above the threshold: [B, N, N] bool.
 
-    Without a division, and with a third of the passes over [B, N, N] that the IoU itself takes;
-    they were a sixth of a small detector's time. i / (a + b - i) > t is (1 + t) i > t (a + b).
+    Without a division, and in fewer passes over [B, N, N] than the IoU itself takes, which is
+    what suppression spends its time on. i / (a + b - i) > t is (1 + t) i > t (a + b).
     """
     x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)
 

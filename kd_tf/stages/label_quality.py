@@ -14,11 +14,13 @@ from kd_tf.evaluation.ground_truth import ground_truth
 from kd_tf.evaluation.measure import measure, write_measured
 from kd_tf.geometry.detections import Detections
 from kd_tf.specs import DATA_KINDS, parse
+from kd_tf.stages import score
 from kd_tf.stages.run import Run
 from kd_tf.teachers import thresholds
 
 # Scoring holds all detections in memory; more images do not change the third digit.
 _MAX_IMAGES = 5000
+_POINT = ("precision", "recall", "f1")
 
 
 def measure_labels(run: Run, *, folder: str) -> dict | None:
@@ -32,7 +34,8 @@ def measure_labels(run: Run, *, folder: str) -> dict | None:
         folder: Gets detections.json and curves.json.
 
     Returns:
-        Numbers as of a model; None without pseudo labels, or where no person labelled the images.
+        Numbers as of a model, and "counts" of the images and of what people marked and is not
+        scored against; None without pseudo labels, or where no person labelled the images.
     """
     source = labelled_pool(run)
     if source is None:
@@ -47,9 +50,13 @@ def measure_labels(run: Run, *, folder: str) -> dict | None:
         rows = [rows[place] for place in chosen]
     source = views.subset(source, rows)
     truth = ground_truth(source, class_names=names)
+    counts = manifests.Counts(seen=len(rows), written=len(rows))
+    score.count_unscored(counts, truth)
+    known = set(truth.image_ids.tolist())
     found = (
         (item.image_id, _detections(records.read(number_of[source.key(item)]), names))
         for item in source.items
+        if item.image_id in known
     )
     chosen = thresholds.read(run.folder("pseudo", "thresholds.json"), names, ignore=0.0)
     measured = measure(truth, found, score_thresholds=chosen.score.tolist())
@@ -57,13 +64,10 @@ def measure_labels(run: Run, *, folder: str) -> dict | None:
     point = measured.metrics["operating_point"]
     logging.info(
         "Pseudo labels against people's, %d images: AP %s, precision %s, recall %s, F1 %s.",
-        len(rows),
+        counts.written,
         *(_text(one) for one in (measured.metrics["AP"], *(point[k] for k in _POINT))),
     )
-    return measured.metrics
-
-
-_POINT = ("precision", "recall", "f1")
+    return measured.metrics | {"counts": counts.to_json()}
 
 
 def labelled_pool(run: Run) -> Source | None:
@@ -80,10 +84,14 @@ def labelled_pool(run: Run) -> Source | None:
     except UserError as error:
         logging.warning("Pseudo labels are not scored: %s", error)
         return None
-    if any(one.read_labels is None for one in sources):
+    labelled = [one for one in sources if one.read_labels is not None]
+    if not labelled:
         return None
-    names = views.union_of_classes(sources)
-    return views.combine([views.relabel(one, names) for one in sources])
+    if len(labelled) < len(sources):
+        without = ", ".join(one.name for one in sources if one.read_labels is None)
+        logging.info("Pseudo labels of %s are not scored: nobody labelled those images.", without)
+    names = views.union_of_classes(labelled)
+    return views.combine([views.relabel(one, names) for one in labelled])
 
 
 def _detections(serialized: bytes, names: tuple[str, ...]) -> Detections:

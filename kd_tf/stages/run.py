@@ -8,8 +8,6 @@ from kd_tf import config, files, manifests
 from kd_tf.errors import UserError
 from kd_tf.training.strategy import build_strategy, is_chief
 
-_SCENES = {"labeled": ("scenes:train",), "eval_data": "scenes:eval"}
-
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -57,12 +55,7 @@ class Run:
 
 def start(settings: config.Config) -> Run:
     """The run of some settings, with the defaults that depend on what data there is."""
-    given = (settings.labeled, settings.unlabeled, settings.val_data, settings.eval_data)
-    if not any(given):
-        settings = dataclasses.replace(settings, **_SCENES)
-    if not settings.score_threshold:
-        chosen = "auto" if settings.labeled else "0.5"
-        settings = dataclasses.replace(settings, score_threshold=chosen)
+    settings = config.with_defaults(settings)
     trains = settings.stage in (*config.TRAINING, "pseudo", "all") and not settings.dry_run
     # First of all: some strategies must be there before any TensorFlow operation.
     strategy = build_strategy(settings.strategy, tpu=settings.tpu) if trains else None

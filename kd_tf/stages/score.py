@@ -14,7 +14,7 @@ from kd_tf.detectors.network import Network
 from kd_tf.detectors.network_detector import NetworkDetector
 from kd_tf.errors import UserError
 from kd_tf.evaluation.coco import evaluate as coco_evaluate
-from kd_tf.evaluation.ground_truth import ground_truth
+from kd_tf.evaluation.ground_truth import GroundTruth, ground_truth
 from kd_tf.evaluation.measure import Timed, measure, write_measured
 from kd_tf.geometry.detections import Detector
 from kd_tf.specs import DATA_KINDS, parse
@@ -28,6 +28,7 @@ TRAINED = ("teacher", "baseline", "pretrain", "finetune")
 BATCH_SIZE = 25
 # Of a model that brings no thresholds of its own.
 THRESHOLD = 0.5
+UNKNOWN_CLASS = "class outside the class list"
 
 
 class Validator:
@@ -116,11 +117,34 @@ def score(
             counts.written += 1
             found.append((one.item.image_id, one.detections))
     truth = ground_truth(source, class_names=detector.needs().class_names, skip=unusable)
-    # Unusable boxes; images were counted as they came.
-    count_rejects(counts, (one for one in truth.rejects if not one.whole_image))
+    count_unscored(counts, truth)
+    known = set(truth.image_ids.tolist())
+    found = ((image_id, detections) for image_id, detections in found if image_id in known)
     measured = measure(truth, found, score_thresholds=thresholds, speed=timed and timed.speed())
     write_measured(truth, measured, folder=folder)
     return measured.metrics, counts
+
+
+def count_unscored(counts: manifests.Counts, truth: GroundTruth) -> None:
+    """Counts what people marked and nothing is scored against, and says so.
+
+    Args:
+        counts: Of the images, those that could be decoded counted as written.
+        truth: Its rejects and its objects of unknown classes are counted.
+    """
+    for reject in truth.rejects:
+        counts.skip(
+            reject.reason, reject.what, detail=reject.detail, whole_image=reject.whole_image
+        )
+        counts.written -= reject.whole_image
+    for name, num in truth.unknown_classes.items():
+        counts.skipped_boxes[UNKNOWN_CLASS] += num
+        counts.examples.setdefault(UNKNOWN_CLASS, []).append(f"{num} objects of {name!r}")
+    if truth.unknown_classes:
+        logging.warning(
+            "Objects of classes that are not scored, as the class list lacks them: %s.",
+            ", ".join(f"{name} ({num})" for name, num in truth.unknown_classes.items()),
+        )
 
 
 def refuse_leakage(run: Run, source: Source) -> None:

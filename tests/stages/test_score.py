@@ -1,0 +1,74 @@
+"""What is not scored is counted: unreadable labels, classes the run lacks, pools without labels."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from kd_tf import config, files, stages
+from kd_tf.data.scenes import CLASS_NAMES
+from kd_tf.data.sources import open_source
+from kd_tf.errors import RejectedError
+from kd_tf.specs import DATA_KINDS, parse
+from kd_tf.stages import score
+from tests.stages import oracle
+
+NUM = 6
+POOL = f"scenes:unlabeled?num={NUM}&size=64&labels=1"
+
+
+def _score(source, folder, *, classes=CLASS_NAMES):
+    detector = oracle.build(classes="+".join(classes))
+    return score.score(detector, source, thresholds=[0.5] * len(classes), folder=str(folder))
+
+
+def test_an_image_with_unreadable_labels_is_counted_and_left_out(tmp_path):
+    source = open_source(parse(POOL, DATA_KINDS))
+    bad = source.items[2]
+
+    def read_labels(item):
+        if item == bad:
+            raise RejectedError("field of the wrong type", "boxes hold text")
+        return source.read_labels(item)
+
+    metrics, counts = _score(dataclasses.replace(source, read_labels=read_labels), tmp_path)
+    assert (metrics["AP"], metrics["num_images"]) == (pytest.approx(1.0), NUM - 1)
+    assert (counts.seen, counts.written) == (NUM, NUM - 1)
+    assert counts.skipped["field of the wrong type"] == 1
+
+
+def test_objects_of_classes_the_model_lacks_are_counted(tmp_path):
+    source = open_source(parse(POOL, DATA_KINDS))
+    known, lacking = CLASS_NAMES[:4], CLASS_NAMES[4:]
+    metrics, counts = _score(source, tmp_path, classes=known)
+    marked = np.concatenate([source.read_labels(item)[0].classes for item in source.items])
+    left_out = sum(CLASS_NAMES[index] in lacking for index in marked)
+    assert metrics["AP"] == pytest.approx(1.0)
+    assert left_out > 0
+    assert counts.skipped_boxes[score.UNKNOWN_CLASS] == left_out
+
+
+def test_pseudo_labels_are_scored_on_the_pool_that_people_labelled(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    other = open_source(parse("scenes:train?num=3&size=64", DATA_KINDS))
+    for item in other.items:
+        (folder / f"{item.image_id}.png").write_bytes(other.read_bytes(item))
+    settings = config.Config(
+        stage="pseudo",
+        workdir=str(tmp_path / "run"),
+        teacher=("python:tests.stages.oracle:build?name=oracle",),
+        unlabeled=(f"images:{folder}", POOL),
+        classes=",".join(CLASS_NAMES),
+        image_size="64x64",
+    )
+    stages.run(settings)
+    stages.run(
+        dataclasses.replace(
+            settings, stage="evaluate", teacher=(), unlabeled=(), eval_data=f"{POOL}&seed=1"
+        )
+    )
+    path = files.join(settings.workdir, "evaluate", "metrics.json")
+    labels = files.read_json(path)["pseudo_labels"]
+    assert labels["num_images"] == NUM
+    assert labels["counts"]["written"] == NUM
