@@ -13,6 +13,7 @@ in one process with the same threads, ROUNDS times; the median counts.
 """
 
 import argparse
+import functools
 import io
 import shutil
 import statistics
@@ -35,13 +36,14 @@ from kd_tf.detectors import zoo
 from kd_tf.detectors.backbones import build_backbone
 from kd_tf.detectors.network_detector import NetworkDetector
 from kd_tf.geometry.letterbox import resize_image
+from kd_tf.teachers.beside import Beside
 from kd_tf.teachers.fusion import FusionSettings
-from kd_tf.teachers.label_job import write_labels
+from kd_tf.teachers.label_job import LabelWriter
 from kd_tf.teachers.labeller import Labeller, LabelSettings
 from kd_tf.teachers.predict_job import Work, label_predictions
 
 CASES = ("yolov8_s:160", "yolov8_s:320", "retinanet_resnet18:160", "retinanet_resnet18:320")
-BATCH_SIZE, ROUNDS = 16, 3
+BATCH_SIZE, NUM_SHARDS, ROUNDS = 16, 4, 3
 
 
 def write_jpegs(folder: str, *, num: int, size: tuple[int, int]) -> Source:
@@ -65,17 +67,28 @@ def in_memory(source: Source, side: int) -> np.ndarray:
 
 
 def label(source: Source, detector: NetworkDetector, *, batch_size: int) -> None:
-    """The whole job: predictions, then records."""
+    """The whole job: predictions, and beside them records."""
+    num = len(CLASS_NAMES)
     with tempfile.TemporaryDirectory() as folder:
-        work = Work(num_shards=2, batch_size=batch_size)
+        work = Work(num_shards=NUM_SHARDS, batch_size=batch_size)
         predictions = files.join(folder, "predictions")
-        label_predictions(detector, source, name="t", folder=predictions, work=work)
-        num = len(CLASS_NAMES)
-        labeller = Labeller("t", predictions, np.arange(num), np.ones(num))
-        settings = LabelSettings(CLASS_NAMES, FusionSettings(), np.full(num, 0.5))
-        write_labels(
-            source, [labeller], folder=files.join(folder, "pseudo"), work=work, settings=settings
+        writer = LabelWriter(
+            source,
+            [Labeller("t", predictions, np.arange(num), np.ones(num))],
+            folder=files.join(folder, "pseudo"),
+            work=work,
+            settings=LabelSettings(CLASS_NAMES, FusionSettings(), np.full(num, 0.5)),
         )
+        with Beside() as beside:
+            label_predictions(
+                detector,
+                source,
+                name="t",
+                folder=predictions,
+                work=work,
+                on_shard=lambda shard: beside.call(functools.partial(writer.write, shard)),
+            )
+        writer.finish()
 
 
 def stock_detector(name: str, side: int) -> keras.Model:

@@ -59,7 +59,12 @@ class Result:
 
 
 def ensure(
-    stage: Stage, run: Run, *, work: Callable[[], Result | None], by_all: bool = False
+    stage: Stage,
+    run: Run,
+    *,
+    work: Callable[[], Result | None],
+    by_all: bool = False,
+    keep: bool = False,
 ) -> bool:
     """Does a stage's work unless it is there.
 
@@ -70,6 +75,7 @@ def ensure(
             from there. None means that other workers still have something to finish.
         by_all: Whether all processes of a multi-worker strategy work together; else the
             chief works and the others wait for it.
+        keep: Whether --overwrite leaves finished work of the same identity alone.
 
     Returns:
         Whether anything was done.
@@ -81,7 +87,7 @@ def ensure(
     identity = stage.identity(settings)
     if not run.chief:
         return _follow_chief(stage, identity, work if by_all else None)
-    if manifests.is_complete(stage.folder) and not settings.overwrite:
+    if manifests.is_complete(stage.folder) and (keep or not settings.overwrite):
         changed = manifests.differences(manifests.read(stage.folder).identity, identity)
         if not changed:
             logging.info("stage %s: nothing to do, %s is complete.", stage.name, stage.folder)

@@ -1,7 +1,7 @@
 """The run's teachers: loaded, run over images, and compared with labels where there are some."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from absl import logging
 
@@ -50,6 +50,20 @@ class Answers:
             yield from read_predictions(files.join(self.folder, name))
 
 
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A teacher, the listing it is to look at, and the stage of work that this is."""
+
+    spec: Spec
+    source: Source
+    stage: job.Stage
+
+    @property
+    def answers(self) -> Answers:
+        """What the teacher said, or will have said."""
+        return Answers(self.spec.name, self.stage.folder)
+
+
 def specs(run: Run) -> list[Spec]:
     """The teachers given, else the one that stage teacher trained."""
     if run.settings.teacher:
@@ -77,39 +91,52 @@ def load_teacher(run: Run, spec: Spec) -> Detector:
     return one
 
 
-def ask(run: Run, spec: Spec, source: Source, *, parts: tuple[str, ...]) -> Answers:
-    """A teacher's raw predictions for a listing, made now if they are not there.
-
-    Args:
-        run: The run.
-        spec: The teacher.
-        source: The listing.
-        parts: Folder below the workdir.
-    """
-    folder = run.folder(*parts)
+def question(run: Run, spec: Spec, source: Source, *, parts: tuple[str, ...]) -> Question:
+    """What a teacher sees in a listing, to be kept in a folder below the workdir."""
     stage = job.Stage(
         "predictions",
-        folder,
+        run.folder(*parts),
         inputs={"listing": source.fingerprint, "teacher": _teacher_hash(run, spec)},
         more_identity={"teacher": spec.text},
     )
+    return Question(spec, source, stage)
+
+
+def ask(
+    run: Run,
+    asked: Question,
+    *,
+    beside: Callable[[tuple[str, ...]], Callable[[int], None] | None] | None = None,
+) -> None:
+    """A teacher's raw predictions for a listing, made now if they are not there.
+
+    Predictions that are there are kept, with --overwrite too: the same teacher would say
+    the same of the same images.
+
+    Args:
+        run: The run.
+        asked: The teacher, the listing and where the predictions go.
+        beside: Given the teacher's classes, what to call with each shard that is finished.
+    """
+    name, folder = asked.spec.name, asked.stage.folder
 
     def work() -> job.Result | None:
-        teacher = load_teacher(run, spec)
+        teacher = load_teacher(run, asked.spec)
+        class_names = teacher.needs().class_names
         counts = predict_job.label_predictions(
             teacher,
-            source,
-            name=spec.name,
+            asked.source,
+            name=name,
             folder=folder,
             work=workers(run.settings),
             score_floor=_SCORE_FLOOR,
+            on_shard=beside(class_names) if beside else None,
         )
         if counts is None:
             return None
-        return job.Result(shards(folder), counts, {_NAMES: list(teacher.needs().class_names)})
+        return job.Result(shards(folder), counts, {_NAMES: list(class_names)})
 
-    job.ensure(stage, run, work=work)
-    return Answers(spec.name, folder)
+    job.ensure(asked.stage, run, work=work, keep=True)
 
 
 def workers(settings: config.Config) -> predict_job.Work:

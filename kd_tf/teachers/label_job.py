@@ -33,7 +33,15 @@ _CHUNK = 64
 
 
 class LabelWriter:
-    """Writes the record shards of one worker as the predictions for them become complete."""
+    """Writes pseudo labels as record shards, from predictions, as these become complete.
+
+    Args:
+        source: The listing that the predictions are made of.
+        labellers: The teachers, in the order of their index in the records.
+        folder: Where the shards and the label map go: WORKDIR/pseudo.
+        work: The same shards as the predictions'.
+        settings: Classes, fusion, thresholds.
+    """
 
     def __init__(
         self,
@@ -53,8 +61,8 @@ class LabelWriter:
             label_map.write(files.join(folder, label_map.FILE_NAME), settings.class_names)
 
     def write(self, shard: int) -> None:
-        """Writes one shard, unless it is there. Needs every teacher's predictions of it."""
-        if not files.exists(self._path(shard)):
+        """Writes one shard, unless it is there or some teacher has not come so far."""
+        if self._is_ready(shard) and not files.exists(self._path(shard)):
             self._write(shard, skip=frozenset())
 
     def finish(self) -> Counts | None:
@@ -62,6 +70,9 @@ class LabelWriter:
 
         Returns:
             What became of the images; None while other workers have predictions to finish.
+
+        Raises:
+            UserError: An image changed after the teachers saw it, or too many are unusable.
         """
         counts = count_predictions(
             self._source,
@@ -69,7 +80,7 @@ class LabelWriter:
             work=self._work,
             name=self._labellers[0].name,
         )
-        own = [k for k in self._work.shards() if self._is_ready(k)]
+        own = self._work.shards()
         for shard in progress.follow(
             own, total=len(own), unit="shards", description="pseudo labels"
         ):
@@ -192,32 +203,6 @@ class LabelWriter:
         if not whole or twice & set(index["source_ids"]):
             logging.info("shard %d: %d images came twice.", shard, len(twice))
             self._write(shard, skip=twice)
-
-
-def write_labels(
-    source: Source,
-    labellers: Sequence[Labeller],
-    *,
-    folder: str,
-    work: Work,
-    settings: LabelSettings,
-) -> Counts | None:
-    """Writes the pseudo labels of a source as record shards, from stored predictions.
-
-    Args:
-        source: The listing that the predictions were made of.
-        labellers: The teachers, in the order of their index in the records.
-        folder: Where the shards and the label map go: WORKDIR/pseudo.
-        work: The same shards as the predictions'.
-        settings: Classes, fusion, thresholds.
-
-    Returns:
-        What became of the images, or None where other workers have shards to finish.
-
-    Raises:
-        UserError: An image changed after the teachers saw it, or too many are unusable.
-    """
-    return LabelWriter(source, labellers, folder=folder, work=work, settings=settings).finish()
 
 
 def _check_rows(chunk: Sequence[tuple[Prediction, ...]], rows: range) -> None:

@@ -13,7 +13,7 @@ from kd_tf.data.shards import RecordSet
 from kd_tf.errors import UserError
 from kd_tf.teachers.also_write import also_write
 from kd_tf.teachers.fusion import FusionSettings
-from kd_tf.teachers.label_job import Labeller, LabelSettings, write_labels
+from kd_tf.teachers.label_job import Labeller, LabelSettings, LabelWriter
 from kd_tf.teachers.predict_job import Work, label_predictions
 from tests.teachers.made import CLASS_NAMES, RectangleTeacher, made_source
 
@@ -25,7 +25,9 @@ def records(tmp_path_factory) -> RecordSet:
     label_predictions(RectangleTeacher(), source, name="a", folder=str(folder / "p"), work=work)
     settings = LabelSettings(CLASS_NAMES, FusionSettings(), np.array([0.5, 0.5]))
     labeller = Labeller("a", str(folder / "p"), np.array([0, 1]), np.ones(2))
-    write_labels(source, [labeller], folder=str(folder / "out"), work=work, settings=settings)
+    LabelWriter(
+        source, [labeller], folder=str(folder / "out"), work=work, settings=settings
+    ).finish()
     return RecordSet.open(str(folder / "out"))
 
 

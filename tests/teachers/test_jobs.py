@@ -12,7 +12,7 @@ from kd_tf.data.shards import RecordSet
 from kd_tf.errors import UserError
 from kd_tf.geometry.detections import Detections
 from kd_tf.teachers.fusion import FusionSettings
-from kd_tf.teachers.label_job import Labeller, LabelSettings, LabelWriter, write_labels
+from kd_tf.teachers.label_job import Labeller, LabelSettings, LabelWriter
 from kd_tf.teachers.predict_job import Work, label_predictions, missing_shards
 from kd_tf.teachers.predictions import Prediction, from_bytes, read_predictions, to_bytes
 from tests.teachers.made import CLASS_NAMES, RectangleTeacher, made_image, made_source
@@ -37,10 +37,10 @@ def _label(source, folder, *, work, teacher=None):
     teacher = teacher or RectangleTeacher()
     predictions = folder / "predictions" / "one"
     label_predictions(teacher, source, name="one", folder=str(predictions), work=work)
-    return write_labels(
+    return LabelWriter(
         source, [_labeller(predictions)], folder=str(folder / "pseudo"), work=work,
         settings=SETTINGS,
-    )  # fmt: skip
+    ).finish()  # fmt: skip
 
 
 def test_prediction_bytes_round_trip():
@@ -133,7 +133,9 @@ def test_label_two_teachers_with_disjoint_classes_give_the_union(tmp_path):
         _labeller(tmp_path / "b", class_map=(-1, 1), weights=(0.0, 1.0)),
     ]
     settings = LabelSettings(names, FusionSettings("wbf"), np.array([0.5, 0.9]))
-    write_labels(source, labellers, folder=str(tmp_path / "pseudo"), work=work, settings=settings)
+    LabelWriter(
+        source, labellers, folder=str(tmp_path / "pseudo"), work=work, settings=settings
+    ).finish()
     for number, serialized in enumerate(RecordSet.open(str(tmp_path / "pseudo"))):
         record = from_example(serialized, class_names=names)
         bright = number % 2
@@ -152,7 +154,9 @@ def test_labels_judge_only_what_a_teacher_knows(tmp_path):
     )
     settings = LabelSettings(("x", "bright"), FusionSettings(), np.array([0.5, 0.5]))
     labeller = _labeller(tmp_path, class_map=(1,), weights=(0.0, 1.0))
-    write_labels(source, [labeller], folder=str(tmp_path / "out"), work=work, settings=settings)
+    LabelWriter(
+        source, [labeller], folder=str(tmp_path / "out"), work=work, settings=settings
+    ).finish()
     for serialized in RecordSet.open(str(tmp_path / "out")):
         assert from_example(serialized, class_names=("x", "bright")).judged.tolist() == [1]
 
@@ -162,7 +166,9 @@ def test_label_changed_thresholds_ask_no_teacher_again(tmp_path):
     _label(source, tmp_path, work=work, teacher=teacher)
     settings = LabelSettings(CLASS_NAMES, FusionSettings(), np.array([0.1, 0.1]))
     labeller = _labeller(tmp_path / "predictions" / "one")
-    write_labels(source, [labeller], folder=str(tmp_path / "again"), work=work, settings=settings)
+    LabelWriter(
+        source, [labeller], folder=str(tmp_path / "again"), work=work, settings=settings
+    ).finish()
     record = from_example(RecordSet.open(str(tmp_path / "again")).read(0), class_names=CLASS_NAMES)
     assert record.objects.working.tolist() == [True, True]
     assert teacher.num_images == 4
@@ -233,17 +239,17 @@ def test_label_predictions_other_listing_is_refused(tmp_path):
             )
 
 
-def test_write_labels_changed_image_is_refused(tmp_path):
+def test_writer_changed_image_is_refused(tmp_path):
     work = Work(num_shards=1)
     label_predictions(
         RectangleTeacher(), made_source(3), name="one", folder=str(tmp_path / "p"), work=work
     )
     changed = made_source(3, bad={1: made_image(77)})
     with pytest.raises(UserError, match=r"made/00001\.png changed after"):
-        write_labels(
+        LabelWriter(
             changed, [_labeller(tmp_path / "p")], folder=str(tmp_path / "out"), work=work,
             settings=SETTINGS,
-        )  # fmt: skip
+        ).finish()  # fmt: skip
     assert not [name for name in os.listdir(tmp_path / "out") if name.endswith(".tfrecord")]
 
 
@@ -263,22 +269,13 @@ def test_label_failing_teacher_leaves_no_half_shard(tmp_path):
     assert _label(source, tmp_path, work=Work(3, batch_size=4)).written == 12
 
 
-def test_label_on_shard_writes_beside_the_network(tmp_path):
-    source, work, order = made_source(9), Work(num_shards=3, batch_size=4), []
-    label_predictions(
-        RectangleTeacher(), source, name="one", folder=str(tmp_path), work=work,
-        on_shard=order.append,
-    )  # fmt: skip
-    assert order == [0, 1, 2]
-
-
 def test_label_in_memory_file_system(tmp_path):
     source, work = made_source(3), Work(num_shards=2)
     folder = "ram://test_jobs"
     label_predictions(RectangleTeacher(), source, name="a", folder=f"{folder}/p", work=work)
-    counts = write_labels(
+    counts = LabelWriter(
         source, [_labeller(f"{folder}/p")], folder=f"{folder}/out", work=work, settings=SETTINGS
-    )
+    ).finish()
     assert counts.written == 3
     assert len(RecordSet.open(f"{folder}/out")) == 3
     tf.io.gfile.rmtree(folder)

@@ -1,5 +1,6 @@
 """Killed workers, full disks, read-only folders: nothing is half done, nothing is lost."""
 
+import dataclasses
 import os
 import pathlib
 import random
@@ -90,33 +91,54 @@ def test_killed_job_gives_the_bytes_of_an_uninterrupted_run(tmp_path, num_worker
     verify(str(folder / "pseudo"))
 
 
-@pytest.mark.slow
-def test_job_on_a_full_disk_says_so_and_goes_on_afterwards(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True
-    )
-    if mount.returncode:
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 64 KB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mount: a small tmpfs needs root")
-    try:
-        source, work = made_source(400), Work(num_shards=16, batch_size=8)
-        with pytest.raises(UserError, match=r"cannot be written.*(No space|exhausted)"):
-            label_predictions(
-                RectangleTeacher(), source, name="one", folder=str(disk / "one"), work=work
-            )
-        done = sorted(p.name for p in (disk / "one").glob("*.tfrecord"))
-        assert 0 < len(done) < 16
-        finished = {name: (disk / "one" / name).read_bytes() for name in done}
-        subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
-        counts = label_predictions(
-            RectangleTeacher(), source, name="one", folder=str(disk / "one"), work=work
-        )
-        assert counts.written == 400
-        for name, content in finished.items():
-            assert (disk / "one" / name).read_bytes() == content
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def _remount(disk: pathlib.Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True)
+
+
+def _finished(folder: pathlib.Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.tfrecord")}
+
+
+@pytest.mark.slow
+def test_job_on_a_full_disk_says_so_and_goes_on_afterwards(disk):
+    source, work = made_source(400), Work(num_shards=16, batch_size=8)
+    job = {"name": "one", "folder": str(disk / "one"), "work": work}
+    with pytest.raises(UserError, match=r"cannot be written.*(No space|exhausted)"):
+        label_predictions(RectangleTeacher(), source, **job)
+    before = _finished(disk / "one")
+    assert 0 < len(before) < 16
+    _remount(disk, "size=8m")
+    assert label_predictions(RectangleTeacher(), source, **job).written == 400
+    assert _finished(disk / "one").items() >= before.items()
+
+
+@pytest.mark.slow
+def test_job_on_a_read_only_disk_says_so_and_goes_on_afterwards(disk):
+    source, work = made_source(20), Work(num_shards=4, batch_size=5)
+    job = {"name": "one", "folder": str(disk / "one")}
+    half = dataclasses.replace(work, num_workers=2)
+    assert label_predictions(RectangleTeacher(), source, work=half, **job) is None
+    before = _finished(disk / "one")
+    assert len(before) == 2
+    _remount(disk, "ro")
+    with pytest.raises(UserError, match=r"cannot be written.*Read-only"):
+        label_predictions(RectangleTeacher(), source, work=work, **job)
+    assert _finished(disk / "one") == before
+    _remount(disk, "rw")
+    assert label_predictions(RectangleTeacher(), source, work=work, **job).written == 20
+    assert _finished(disk / "one").items() >= before.items()
 
 
 def test_job_in_a_folder_that_cannot_be_written_says_so(tmp_path):

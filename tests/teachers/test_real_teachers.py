@@ -9,7 +9,7 @@ from kd_tf.data.sources import open_source
 from kd_tf.data.views import subset
 from kd_tf.teachers.categories import Rules, cover, weights
 from kd_tf.teachers.fusion import FusionSettings
-from kd_tf.teachers.label_job import write_labels
+from kd_tf.teachers.label_job import LabelWriter
 from kd_tf.teachers.labeller import Labeller, LabelSettings
 from kd_tf.teachers.load import load_teacher
 from kd_tf.teachers.predict_job import Work, label_predictions
@@ -47,7 +47,9 @@ def test_two_real_teachers_of_disjoint_classes_label_the_union(real_data, tmp_pa
         shards = sorted((tmp_path / name).glob("*.tfrecord"))
         raw[name] = {p.key: p.detections for s in shards for p in read_predictions(str(s))}
     settings = LabelSettings(names, FusionSettings("wbf"), np.full(80, 0.4))
-    write_labels(source, labellers, folder=str(tmp_path / "out"), work=work, settings=settings)
+    LabelWriter(
+        source, labellers, folder=str(tmp_path / "out"), work=work, settings=settings
+    ).finish()
 
     person, found = names.index("person"), set()
     for serialized in RecordSet.open(str(tmp_path / "out")):

@@ -3,13 +3,15 @@
 python -m tests.teachers.worker FOLDER NUM_IMAGES NUM_SHARDS WORKER NUM_WORKERS DELAY_MS
 """
 
+import functools
 import sys
 import time
 
 import numpy as np
 
+from kd_tf.teachers.beside import Beside
 from kd_tf.teachers.fusion import FusionSettings
-from kd_tf.teachers.label_job import Labeller, LabelSettings, write_labels
+from kd_tf.teachers.label_job import Labeller, LabelSettings, LabelWriter
 from kd_tf.teachers.predict_job import Work, label_predictions
 from tests.teachers.made import CLASS_NAMES, RectangleTeacher, made_image, made_source
 
@@ -27,19 +29,26 @@ class SlowTeacher(RectangleTeacher):
 
 
 def run(folder: str, *, num_images: int, work: Work, delay_s: float) -> bool:
-    """Labels with two teachers, fused; True when all is done."""
+    """Labels with two teachers, fused beside the second; True when all is done."""
     source = made_source(num_images, bad={3: b"", num_images - 2: made_image(1)})
-    labellers = []
-    for name, score in (("one", 0.8), ("two", 0.6)):
-        teacher = SlowTeacher(CLASS_NAMES, score=score, delay_s=delay_s)
-        predictions = f"{folder}/predictions/{name}"
-        label_predictions(teacher, source, name=name, folder=predictions, work=work)
-        labellers.append(Labeller(name, predictions, np.array([0, 1]), np.ones(2)))
+    scores = {"one": 0.8, "two": 0.6}
+    labellers = [
+        Labeller(name, f"{folder}/predictions/{name}", np.array([0, 1]), np.ones(2))
+        for name in scores
+    ]
     settings = LabelSettings(CLASS_NAMES, FusionSettings("wbf"), np.array([0.5, 0.5]))
-    counts = write_labels(
-        source, labellers, folder=f"{folder}/pseudo", work=work, settings=settings
-    )
-    return counts is not None
+    writer = LabelWriter(source, labellers, folder=f"{folder}/pseudo", work=work, settings=settings)
+    with Beside() as beside:
+        for who in labellers:
+            label_predictions(
+                SlowTeacher(CLASS_NAMES, score=scores[who.name], delay_s=delay_s),
+                source,
+                name=who.name,
+                folder=who.folder,
+                work=work,
+                on_shard=lambda shard: beside.call(functools.partial(writer.write, shard)),
+            )
+    return writer.finish() is not None
 
 
 if __name__ == "__main__":

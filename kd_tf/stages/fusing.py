@@ -1,0 +1,213 @@
+"""What the teachers said becomes labels: calibrated, fused, with thresholds, written."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+from absl import logging
+
+from kd_tf import config, files
+from kd_tf.data import labeled, leakage
+from kd_tf.data.items import Source
+from kd_tf.data.shards import RecordSet
+from kd_tf.errors import UserError
+from kd_tf.evaluation.agreement import agreement
+from kd_tf.specs import DATA_KINDS, parse
+from kd_tf.stages import job, labels, teachers
+from kd_tf.stages.run import Run
+from kd_tf.stages.teachers import Answers
+from kd_tf.teachers import calibrate, categories, fit_thresholds, thresholds
+from kd_tf.teachers.also_write import also_write
+from kd_tf.teachers.fusion import FusionSettings, fuse
+from kd_tf.teachers.label_job import Labeller, LabelSettings, LabelWriter
+from kd_tf.teachers.scored import Scored, match_to_labels
+
+THRESHOLDS = "thresholds.json"
+_COVERAGE = "coverage.json"
+_AGREEMENT = "agreement.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fusing:
+    """Turns the teachers' answers into labels.
+
+    Attributes:
+        run: The run.
+        source: The listing.
+        answers: Of every teacher about the listing; the last may still be at work.
+        known: The teachers' classes, by name.
+        trials: Of every teacher about the validation images; empty where they are not needed.
+        data: The labelled data and its validation images; None where nothing is labelled.
+    """
+
+    run: Run
+    source: Source
+    answers: list[Answers]
+    known: dict[str, tuple[str, ...]]
+    trials: list[Answers]
+    data: tuple[labels.LabeledData, Source] | None
+
+    @functools.cached_property
+    def writer(self) -> LabelWriter:
+        """Writes the shards, each when every teacher has come so far."""
+        logging.info("Who knows what:\n%s", self._coverage.table())
+        settings = self.run.settings
+        chosen = self._chosen.score.astype(np.float32)
+        return LabelWriter(
+            self.source,
+            self._labellers,
+            folder=self.run.folder("pseudo"),
+            work=teachers.workers(settings),
+            settings=LabelSettings(self._coverage.class_names, self._fusion, chosen),
+        )
+
+    def can_begin(self) -> bool:
+        """Whether labels can be written before the last teacher has finished.
+
+        Thresholds for a number of boxes per image are known from all its answers only.
+        """
+        return bool(self.trials) or self.run.settings.score_threshold != "auto"
+
+    def finish(self) -> job.Result | None:
+        """Writes what is missing; None while other workers have something to finish."""
+        self._refuse_leakage()
+        counts = self.writer.finish()
+        if counts is None:
+            return None
+        folder, coverage = self.run.folder("pseudo"), self._coverage
+        thresholds.write(self._chosen, files.join(folder, THRESHOLDS))
+        files.write_json(files.join(folder, _COVERAGE), coverage.to_json())
+        if len(self.answers) > 1:
+            files.write_json(files.join(folder, _AGREEMENT), self._agreement())
+        formats = config.names_list(self.run.settings.also_write)
+        if formats:
+            also_write(RecordSet.open(folder), folder=folder, formats=formats)
+        info = {"class_names": list(coverage.class_names), "coverage": coverage.hash()}
+        return job.Result(teachers.shards(folder), counts, info)
+
+    def _refuse_leakage(self) -> None:
+        """The student must not learn from images that choose its checkpoint."""
+        settings = self.run.settings
+        if not self.data:
+            return
+        names = {parse(text, DATA_KINDS).name for text in settings.unlabeled}
+        seen = (one for one in self.answers[0].read() if one.sha256)
+        leakage.refuse_leakage(
+            labeled.open_labeled(self.data[0].folder, labels.VAL).digests,
+            {one.sha256: one.key for one in seen},
+            held_out_name="the validation data",
+            used_name=" ".join(f"--unlabeled={text}" for text in settings.unlabeled),
+            allow=bool(names & set(config.names_list(settings.allow_leakage))),
+        )
+
+    @property
+    def _fusion(self) -> FusionSettings:
+        settings = self.run.settings
+        return FusionSettings(method=settings.fusion, iou_threshold=settings.fusion_iou)
+
+    @functools.cached_property
+    def _coverage(self) -> categories.Coverage:
+        settings = self.run.settings
+        rules = categories.read_rules(
+            settings.class_map, drop_unknown=settings.drop_unknown_classes
+        )
+        if self.data:
+            names = self.data[0].class_names
+        elif settings.classes:
+            names = labels.class_list(settings, [])
+        else:
+            names = categories.joint_class_names(self.known, rules=rules)
+        return categories.cover(self.known, names, rules=rules)
+
+    @functools.cached_property
+    def _labellers(self) -> list[Labeller]:
+        coverage = self._coverage
+        weights = categories.weights(
+            coverage, teacher_weights=_teacher_weights(self.run.settings.teacher_weights)
+        )
+        plain = [
+            Labeller(one.name, one.folder, class_map, row)
+            for one, class_map, row in zip(self.answers, coverage.class_maps, weights, strict=True)
+        ]
+        for trial, who in zip(self.trials, plain, strict=False):
+            teachers.refuse_bad(self.run, trial, self.data[1], who=who)
+        method = self.run.settings.calibration
+        if len(plain) < 2 or method == "none":
+            return plain
+        if not self.trials:
+            logging.warning("No labelled data: the teachers' scores are fused as they are.")
+            return plain
+        return [
+            dataclasses.replace(who, calibrate=calibrate.fit(self._scored([who]), method=method))
+            for who in plain
+        ]
+
+    @functools.cached_property
+    def _chosen(self) -> thresholds.Thresholds:
+        settings, names = self.run.settings, self._coverage.class_names
+        wanted = settings.score_threshold
+        if wanted != "auto":
+            try:
+                score = float(wanted)
+            except ValueError:
+                return thresholds.read(wanted, names, ignore=settings.ignore_threshold)
+            return thresholds.fixed(names, score=score, ignore=settings.ignore_threshold)
+        # The band keeps the proportion it has at the default threshold of one half.
+        ratio = settings.ignore_threshold / 0.5
+        if not self.trials:
+            return fit_thresholds.fit_prior(
+                self._fused(self.answers, self._labellers),
+                names,
+                boxes_per_image=settings.boxes_per_image,
+                ignore_ratio=ratio,
+            )
+        scored = self._scored(self._labellers)
+        if settings.thresholds_for == "f1":
+            return fit_thresholds.fit_f1(scored, names, ignore_ratio=ratio)
+        precision = float(settings.thresholds_for)
+        return fit_thresholds.fit_precision(scored, names, precision=precision, ignore_ratio=ratio)
+
+    def _scored(self, labellers: list[Labeller]) -> Scored:
+        """Fused detections of the validation images, each right or wrong."""
+        data, source = self.data
+        trials = [one for one in self.trials if one.name in {who.name for who in labellers}]
+        truths = (source.read_labels(item)[0] for item in source.items)
+        pairs = zip(self._fused(trials, labellers), truths, strict=True)
+        return match_to_labels(
+            ((found, truth.boxes, truth.classes, truth.is_crowd) for found, truth in pairs),
+            num_classes=len(data.class_names),
+        )
+
+    def _agreement(self) -> dict:
+        """How far the teachers agree on the images they label."""
+        names = [who.name for who in self._labellers]
+        rows = zip(*(one.read() for one in self.answers), strict=True)
+        found = (
+            {
+                who.name: who.in_run_classes(one.detections)
+                for one, who in zip(row, self._labellers, strict=True)
+            }
+            for row in rows
+        )
+        wanted = dict.fromkeys(names, self._chosen.score)
+        return agreement(found, names=names, score_thresholds=wanted)
+
+    def _fused(self, answers: list[Answers], labellers: list[Labeller]) -> Iterator:
+        weights = np.stack([who.weights for who in labellers])
+        for row in zip(*(one.read() for one in answers), strict=True):
+            found = [
+                who.in_run_classes(one.detections) for one, who in zip(row, labellers, strict=True)
+            ]
+            if len(found) == 1:
+                yield found[0]
+            else:
+                yield fuse([found], weights=weights, settings=self._fusion)[0].detections
+
+
+def _teacher_weights(text: str) -> dict[str, float]:
+    pairs = [part.partition("=") for part in config.names_list(text)]
+    try:
+        return {name.strip(): float(value) for name, _, value in pairs}
+    except ValueError:
+        raise UserError(f"--teacher_weights={text!r} must look like big=2,small=1.") from None
