@@ -69,9 +69,9 @@ def to_example(record: Record) -> bytes:
     }
     if record.encoded and digest != record.sha256:
         features["kd/encoded_sha256"] = [digest.encode()]
-    example = tf.train.Example(
-        features=tf.train.Features(feature={k: _feature(k, v) for k, v in features.items()})
-    )
+    example = tf.train.Example()
+    for key, values in features.items():
+        _fill(example.features.feature[key], key, values)
     # Deterministic: the map of features is written sorted by key.
     return example.SerializeToString(deterministic=True)
 
@@ -151,15 +151,18 @@ _FLOAT_KEYS = (*_SIDES, "score", "area")
 _BYTES_KEYS = ("encoded", "format", "filename", "source_id", "text", "judged_texts")
 
 
-def _feature(key: str, values: Sequence) -> tf.train.Feature:
+def _fill(feature: tf.train.Feature, key: str, values: Sequence) -> None:
     last = key.rsplit("/", 1)[-1]
     if isinstance(values, np.ndarray):
         values = values.tolist()  # protobuf takes 5 times as long for NumPy's own numbers
     if last in _FLOAT_KEYS:
-        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-    if last in _BYTES_KEYS or last.endswith("sha256"):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        kind = feature.float_list
+    elif last in _BYTES_KEYS or last.endswith("sha256"):
+        kind = feature.bytes_list
+    else:
+        kind = feature.int64_list
+    kind.SetInParent()  # An empty list has a type too.
+    kind.value.extend(values)
 
 
 def from_example(

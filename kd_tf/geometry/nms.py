@@ -8,6 +8,8 @@ from kd_tf.geometry import boxes as boxes_lib
 # Pairs (box, class) that enter the suppression. 100 detections are kept at most, and more
 # than 4 candidates for each of them add nothing but time (the cost grows with the square).
 NUM_CANDIDATES = 400
+# Boxes whose overlaps are computed at once, with those after the first of them only.
+_STRIP = 100
 
 
 def detections(
@@ -104,15 +106,18 @@ def kept(
     https://arxiv.org/abs/2005.03572.
     """
     num_boxes = boxes.shape[1]
-    same_class = classes[:, :, None] == classes[:, None, :]
-    # better[i, j]: row i comes before row j.
-    better = tf.constant(np.triu(np.ones((num_boxes, num_boxes), bool), k=1))
-    overlaps = _overlap_more(boxes, iou_threshold=iou_threshold)
-    suppresses = tf.cast(overlaps & same_class & better, tf.float32)
+    strips = _suppressing(boxes, classes, iou_threshold=iou_threshold)
+
+    def hits(keep: tf.Tensor) -> tf.Tensor:
+        """How many kept, better boxes overlap each box: [B, N]."""
+        rows = tf.split(tf.cast(keep, tf.float32), [s.shape[1] for s in strips], axis=1)
+        found = [
+            tf.linalg.matvec(*pair, transpose_a=True) for pair in zip(strips, rows, strict=True)
+        ]
+        return tf.add_n([tf.pad(f, [[0, 0], [num_boxes - f.shape[1], 0]]) for f in found])
 
     def again(keep: tf.Tensor, changed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        hits = tf.linalg.matvec(suppresses, tf.cast(keep, tf.float32), transpose_a=True)
-        new = valid & (hits < 0.5)
+        new = valid & (hits(keep) < 0.5)
         return new, tf.reduce_any(new != keep)
 
     keep, _ = tf.while_loop(
@@ -124,18 +129,35 @@ def kept(
     return keep
 
 
-def _overlap_more(boxes: tf.Tensor, *, iou_threshold: float) -> tf.Tensor:
-    """Which pairs of [B, N, 4] have an IoU above the threshold: [B, N, N] bool.
+def _suppressing(boxes: tf.Tensor, classes: tf.Tensor, *, iou_threshold: float) -> list[tf.Tensor]:
+    """Which box would suppress which, in strips of rows without most of what is below the diagonal.
 
-    Without a division, and in fewer passes over [B, N, N] than the IoU itself takes, which is
+    Returns:
+        [B, R, N - start] float32 each, for boxes start to start + R: 1 where row i would
+        suppress column start + j, which comes after it.
+    """
+    num_boxes, strips = boxes.shape[1], []
+    for start in range(0, num_boxes, _STRIP):
+        rows = slice(start, min(start + _STRIP, num_boxes))
+        worse = np.triu(np.ones((rows.stop - start, num_boxes - start), bool), k=1)
+        same_class = classes[:, rows, None] == classes[:, None, start:]
+        overlaps = _overlap_more(boxes[:, rows], boxes[:, start:], iou_threshold=iou_threshold)
+        strips.append(tf.cast(overlaps & same_class & tf.constant(worse), tf.float32))
+    return strips
+
+
+def _overlap_more(first: tf.Tensor, second: tf.Tensor, *, iou_threshold: float) -> tf.Tensor:
+    """Which pairs of [B, M, 4] and [B, N, 4] have an IoU above the threshold: [B, M, N] bool.
+
+    Without a division, and in fewer passes over [B, M, N] than the IoU itself takes, which is
     what suppression spends its time on. i / (a + b - i) > t is (1 + t) i > t (a + b).
     """
-    x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)
 
-    def common(first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
-        end = tf.minimum(last[:, :, None], last[:, None, :])
-        return tf.nn.relu(end - tf.maximum(first[:, :, None], first[:, None, :]))
+    def common(start: int) -> tf.Tensor:
+        """Of sides x (start 0) or y (start 1)."""
+        end = tf.minimum(first[:, :, None, start + 2], second[:, None, :, start + 2])
+        return tf.nn.relu(end - tf.maximum(first[:, :, None, start], second[:, None, :, start]))
 
-    share = boxes_lib.area(boxes) * iou_threshold
-    intersection = common(x1, x2) * common(y1, y2)
-    return intersection * (1.0 + iou_threshold) > share[:, :, None] + share[:, None, :]
+    areas = [boxes_lib.area(boxes) * iou_threshold for boxes in (first, second)]
+    intersection = common(0) * common(1)
+    return intersection * (1.0 + iou_threshold) > areas[0][:, :, None] + areas[1][:, None, :]
