@@ -8,6 +8,9 @@ from kd_tf import config, files, manifests
 from kd_tf.errors import UserError
 from kd_tf.training.strategy import build_strategy, is_chief
 
+# Stages that score on --eval_data and do not ask for the labelled data otherwise.
+_SCORING = ("evaluate", "export")
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -54,12 +57,34 @@ class Run:
 
 
 def start(settings: config.Config) -> Run:
-    """The run of some settings, with the defaults that depend on what data there is."""
-    settings = config.with_defaults(settings)
+    """The run of some settings, with the defaults that depend on what data there is.
+
+    Raises:
+        UserError: No data is given to score on, in a workdir that was made of other data than
+            the scenes.
+    """
+    given, settings = settings, config.with_defaults(settings)
+    if settings.eval_data != given.eval_data and settings.stage in _SCORING:
+        _refuse_other_data(settings)
     trains = settings.stage in (*config.TRAINING, "pseudo", "all") and not settings.dry_run
     # First of all: some strategies must be there before any TensorFlow operation.
     strategy = build_strategy(settings.strategy, tpu=settings.tpu) if trains else None
     return Run(settings, redo=settings.stage == "all", strategy=strategy)
+
+
+def _refuse_other_data(settings: config.Config) -> None:
+    """Scenes by default are for a workdir of scenes; a model of other data would just score 0."""
+    for stage, key in (("labeled", "labeled"), ("pseudo", "unlabeled")):
+        folder = files.join(settings.workdir, stage)
+        if not manifests.is_complete(folder):
+            continue
+        made_of = tuple(manifests.read(folder).identity[key])
+        if made_of != getattr(settings, key):
+            raise UserError(
+                f"--stage={settings.stage} needs data to score on: {settings.workdir} was made of "
+                f"{', '.join(made_of)}, and no data is given. Give --eval_data=KIND:LOCATION, or "
+                f"the flags of that run: --flagfile={files.join(folder, 'flags.txt')}."
+            )
 
 
 def need_labels(run: Run, stage: str) -> None:

@@ -87,12 +87,10 @@ def test_adding_a_teacher_does_not_ask_the_other_again(settings):
         settings,
         teacher=(*settings.teacher, "python:tests.stages.oracle:build?name=more&score=0.7"),
         calibration="none",
-        overwrite=False,
     )
     with pytest.raises(UserError, match="teacher: was"):
         stages.run(more)
-    files.remove(files.join(settings.workdir, "pseudo"))
-    _pseudo(more)
+    _pseudo(dataclasses.replace(more, overwrite=True))
     assert files.read_bytes(path) == before
     table = files.read_json(files.join(settings.workdir, "pseudo", "agreement.json"))
     assert table["names"] == ["all", "more"] and table["matrix"][0][1] == 1.0
