@@ -5,7 +5,7 @@ import dataclasses
 from kd_tf.evaluation.report.data import LabelFacts, RunData
 
 # Where the labels stop being fit. Ours: rules of thumb, shown beside each reason, not tuned.
-LOW_PRECISION = 0.6
+LOW_F1 = 0.4
 HIGH_EMPTY_SHARE = 0.5
 HIGH_BAD_SHARE = 0.05
 LOW_TEACHER_AP50 = 0.3
@@ -76,7 +76,7 @@ def judge_labels(run: RunData) -> Verdict | None:
         return None
     reasons = [
         _amount(labels),
-        _precision(labels),
+        _accuracy(labels),
         _empty(labels),
         _classes(labels),
         _mix(labels),
@@ -95,15 +95,17 @@ def _amount(labels: LabelFacts) -> Reason:
     return Reason("good" if labels.num_boxes else "bad", text)
 
 
-def _precision(labels: LabelFacts) -> Reason:
+def _accuracy(labels: LabelFacts) -> Reason:
     if labels.precision is None:
         return Reason("unknown", "Nobody labelled these images, so right and wrong is not known.")
+    precision, recall = labels.precision, labels.recall or 0.0
+    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     text = (
-        f"{labels.precision:.0%} of the labels are right and {labels.recall or 0:.0%} of "
-        f"people's boxes have one, on {labels.num_truth_images:,} images that people "
-        f"labelled too (IoU 0.5; at least {LOW_PRECISION:.0%} right wanted)."
+        f"{precision:.0%} of the labels are right and {recall:.0%} of people's boxes have one, "
+        f"on {labels.num_truth_images:,} images that people labelled too (IoU 0.5): "
+        f"F1 {f1:.2f} (at least {LOW_F1} wanted)."
     )
-    return Reason("good" if labels.precision >= LOW_PRECISION else "bad", text)
+    return Reason("good" if f1 >= LOW_F1 else "bad", text)
 
 
 def _empty(labels: LabelFacts) -> Reason:

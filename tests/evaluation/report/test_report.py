@@ -229,8 +229,9 @@ def _labels(**changes) -> LabelFacts:
     ("changes", "skipped", "bad"),
     [
         pytest.param({}, 0, None, id="fine"),
-        pytest.param({"num_common": 180}, 0, None, id="precision_at_the_limit"),
-        pytest.param({"num_common": 179}, 0, "60% of the labels are right", id="precision_below"),
+        # F1 = 2 * common / (300 labels + 360 of people's).
+        pytest.param({"num_common": 133}, 0, None, id="f1_above_the_limit"),
+        pytest.param({"num_common": 131}, 0, "44% of the labels are right", id="f1_below"),
         pytest.param({"num_empty": 51}, 0, "51% of the images have no label", id="empty"),
         pytest.param({"class_counts": {"a": 300, "b": 0}}, 0, "have no label: b", id="class"),
         pytest.param({"class_counts": {"a": 90, "b": 210}}, 0, "class mix differs", id="mix"),
