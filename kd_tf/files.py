@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from typing import IO
 
@@ -35,6 +36,11 @@ def exists(path: str) -> bool:
 def is_folder(path: str) -> bool:
     """Whether `path` is a folder."""
     return tf.io.gfile.isdir(path)
+
+
+def is_file(path: str) -> bool:
+    """Whether `path` is a file; on ram:// the beginning of a file's name passes for a folder."""
+    return exists(path) and not is_folder(path)
 
 
 def list_folder(path: str) -> list[str]:
@@ -94,11 +100,15 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
 
 
 @contextlib.contextmanager
-def writing(path: str) -> Iterator[IO]:
+def writing(path: str, *, replace: bool = True) -> Iterator[IO]:
     """A file open for bytes that appears under `path` only when it was written whole.
 
-    A crash leaves at most `path.part-<pid>`, never half a `path`. The temporary
-    name holds the process, so that two workers may write the same file.
+    A crash leaves at most `path.part-<pid>-<random>`, never half a `path`; two workers,
+    on hosts where they have one process number too, may write the same file.
+
+    Args:
+        path: Where the file is to be.
+        replace: Whether a file that is there by then is replaced; else it stays.
     """
     make_folder(os.path.dirname(path))
     if path.startswith(_OBJECT_STORES):
@@ -106,12 +116,15 @@ def writing(path: str) -> Iterator[IO]:
             file.write(b"")  # GFile makes the file at the first write only
             yield file
         return
-    part = f"{path}.part-{os.getpid()}"
+    part = f"{path}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
         with open_file(part, "wb") as file:
             file.write(b"")
             yield file
-        tf.io.gfile.rename(part, path, overwrite=True)
+        if replace or not is_file(path):
+            tf.io.gfile.rename(part, path, overwrite=True)
+        else:
+            tf.io.gfile.remove(part)
     except BaseException:
         if exists(part):
             tf.io.gfile.remove(part)

@@ -65,3 +65,13 @@ def test_read_json_broken_names_the_file(folder):
     files.write_text(path, "{")
     with pytest.raises(ValueError, match=r"x\.json is not JSON"):
         files.read_json(path)
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_writing_beside_another_writer(folder, replace):
+    path = files.join(folder, "shared")
+    with files.writing(path, replace=replace) as slow:
+        slow.write(b"slow")
+        files.write_bytes(path, b"fast")
+    assert files.read_bytes(path) == (b"slow" if replace else b"fast")
+    assert files.list_folder(folder) == ["shared"]

@@ -40,7 +40,13 @@ def shard_rows(num_items: int, num_shards: int, *, shard: int) -> range:
 
 
 def write_shard(
-    folder: str, prefix: str, *, shard: int, num_shards: int, records: Iterable[bytes]
+    folder: str,
+    prefix: str,
+    *,
+    shard: int,
+    num_shards: int,
+    records: Iterable[bytes],
+    replace: bool = True,
 ) -> int:
     """Writes one shard and its index; the shard file appears only when both are whole.
 
@@ -50,13 +56,14 @@ def write_shard(
         shard: Its number, from 0.
         num_shards: How many there will be.
         records: Serialized examples; consumed one at a time.
+        replace: Whether a shard that another worker finished in the meantime is replaced.
 
     Returns:
         The number of records written.
     """
     path = files.join(folder, shard_name(prefix, shard=shard, num_shards=num_shards))
     lengths, names = [], []
-    with files.writing(path) as file:
+    with files.writing(path, replace=replace) as file:
         for record in records:
             header = struct.pack("<Q", len(record))
             file.write(header + _masked_crc(header) + record + _masked_crc(record))
@@ -70,7 +77,8 @@ def write_shard(
             "source_ids": [source_id for source_id, _ in names],
             "sha256": [digest for _, digest in names],
         }
-        files.write_text(path + INDEX_SUFFIX, json.dumps(index) + "\n")
+        if replace or not files.is_file(path):
+            files.write_text(path + INDEX_SUFFIX, json.dumps(index) + "\n")
     return len(lengths)
 
 

@@ -51,6 +51,8 @@ class Fusing:
     @functools.cached_property
     def writer(self) -> LabelWriter:
         """Writes the shards, each when every teacher has come so far."""
+        if self.answers[0].is_complete():
+            self._refuse_leakage()
         logging.info("Who knows what:\n%s", self._coverage.table())
         settings = self.run.settings
         chosen = self._chosen.score.astype(np.float32)
@@ -69,12 +71,10 @@ class Fusing:
         """
         return bool(self.trials) or self.run.settings.score_threshold != "auto"
 
-    def finish(self) -> job.Result | None:
-        """Writes what is missing; None while other workers have something to finish."""
+    def finish(self) -> job.Result:
+        """Writes what is missing, once every teacher has finished."""
         self._refuse_leakage()
         counts = self.writer.finish()
-        if counts is None:
-            return None
         folder, coverage = self.run.folder("pseudo"), self._coverage
         thresholds.write(self._chosen, files.join(folder, THRESHOLDS))
         files.write_json(files.join(folder, _COVERAGE), coverage.to_json())

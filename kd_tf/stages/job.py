@@ -30,17 +30,28 @@ class Stage:
         folder: Where its result lies.
         inputs: Content hashes of what it reads, by name.
         more_identity: Settings beside those that `Config.identity` lists for the name.
+        late_inputs: Gives the content hashes of what is made while the stage works, by name. They
+            tell whether a finished stage is still that of its inputs.
     """
 
     name: str
     folder: str
     inputs: dict[str, str]
     more_identity: dict[str, manifests.Json] = dataclasses.field(default_factory=dict)
+    late_inputs: Callable[[], dict[str, str]] = dict
 
-    def identity(self, settings: config.Config) -> dict[str, manifests.Json]:
-        """What decides whether work in the folder is the work that is asked for."""
+    def identity(
+        self, settings: config.Config, *, finished: bool = False
+    ) -> dict[str, manifests.Json]:
+        """What decides whether work in the folder, finished or not, is what is asked for."""
         own = {**settings.identity(self.name), **self.more_identity}
-        return {**own, **{_INPUT + name: digest for name, digest in self.inputs.items()}}
+        inputs = self.inputs | (self.late_inputs() if finished else {})
+        return {**own, **{_INPUT + name: digest for name, digest in inputs.items()}}
+
+    def differences(self, settings: config.Config) -> list[str]:
+        """What has changed since the finished work in the folder."""
+        old = manifests.read(self.folder).identity
+        return manifests.differences(old, self.identity(settings, finished=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,19 +95,16 @@ def ensure(
         UserError: The folder holds work done with other settings, or from other inputs.
     """
     settings = run.settings
-    identity = stage.identity(settings)
     if not run.chief:
-        return _follow_chief(stage, identity, work if by_all else None)
-    if manifests.is_complete(stage.folder) and (keep or not settings.overwrite):
-        changed = manifests.differences(manifests.read(stage.folder).identity, identity)
-        if not changed:
-            logging.info("stage %s: nothing to do, %s is complete.", stage.name, stage.folder)
-            return False
+        return _follow_chief(stage, settings, work if by_all else None)
+    if (keep or not settings.overwrite) and _is_finished(stage, settings):
+        logging.info("stage %s: nothing to do, %s is complete.", stage.name, stage.folder)
+        return False
     if settings.dry_run:
         logging.info("stage %s: would run in %s.", stage.name, stage.folder)
         return False
-    _clear_the_way(stage, identity, overwrite=settings.overwrite, redo=run.redo)
-    files.write_json(files.join(stage.folder, _STARTED), identity)
+    _clear_the_way(stage, settings, redo=run.redo)
+    files.write_json(files.join(stage.folder, _STARTED), stage.identity(settings))
     own = dataclasses.replace(settings, stage=_stage_flag(stage.name))
     files.write_text(files.join(stage.folder, _FLAGS), flags.to_flagfile(own))
     logging.info("stage %s: starts in %s.", stage.name, stage.folder)
@@ -104,16 +112,18 @@ def ensure(
     result = work()
     if result is None:
         return True
-    _finish(stage, identity, result, settings=settings, seconds=time.time() - start)
+    _finish(stage, result, settings=settings, seconds=time.time() - start)
     return True
 
 
-def _follow_chief(stage: Stage, identity: dict, work: Callable[[], Result | None] | None) -> bool:
+def _follow_chief(
+    stage: Stage, settings: config.Config, work: Callable[[], Result | None] | None
+) -> bool:
     """A worker beside the chief does its part of the work, then waits for the manifest."""
-    if not _is_finished(stage, identity) and work:
+    if not _is_finished(stage, settings) and work:
         work()
     waited = 0.0
-    while not _is_finished(stage, identity):
+    while not _is_finished(stage, settings):
         if waited >= _PATIENCE_S:
             raise UserError(f"The chief has not finished stage {stage.name} in {waited:.0f} s.")
         time.sleep(_POLL_S)
@@ -121,9 +131,8 @@ def _follow_chief(stage: Stage, identity: dict, work: Callable[[], Result | None
     return bool(work)
 
 
-def _is_finished(stage: Stage, identity: dict) -> bool:
-    done = manifests.is_complete(stage.folder)
-    return done and not manifests.differences(manifests.read(stage.folder).identity, identity)
+def _is_finished(stage: Stage, settings: config.Config) -> bool:
+    return manifests.is_complete(stage.folder) and not stage.differences(settings)
 
 
 def _stage_flag(name: str) -> str:
@@ -131,13 +140,11 @@ def _stage_flag(name: str) -> str:
     return name if name in config.STAGES else "all"
 
 
-def _clear_the_way(stage: Stage, identity: dict, *, overwrite: bool, redo: bool) -> None:
+def _clear_the_way(stage: Stage, settings: config.Config, *, redo: bool) -> None:
     """Leaves the folder empty or with unfinished work of the same identity; else refuses."""
-    old = _identity_in(stage.folder)
-    if old is None:
-        return
-    changed = manifests.differences(old, identity)
-    if not changed and not (overwrite and manifests.is_complete(stage.folder)):
+    complete, overwrite = manifests.is_complete(stage.folder), settings.overwrite
+    changed = stage.differences(settings) if complete else _begun_otherwise(stage, settings)
+    if not changed and not (overwrite and complete):
         return
     own_changes = [line for line in changed if not line.startswith(_INPUT)]
     listed = "\n  ".join(changed)
@@ -153,20 +160,16 @@ def _clear_the_way(stage: Stage, identity: dict, *, overwrite: bool, redo: bool)
     logging.info("stage %s: done again, because\n  %s\nOld work: %s", stage.name, listed, kept)
 
 
-def _identity_in(folder: str) -> dict | None:
-    if manifests.is_complete(folder):
-        return manifests.read(folder).identity
-    path = files.join(folder, _STARTED)
-    if not files.exists(path):
-        return None
+def _begun_otherwise(stage: Stage, settings: config.Config) -> list[str]:
+    """What has changed since the unfinished work in the folder was begun."""
+    path = files.join(stage.folder, _STARTED)
     # A stage that stopped before it made anything, say for a wrong setting, binds nobody.
-    made = set(files.list_folder(folder)) - {_STARTED, _FLAGS}
-    return files.read_json(path) if made else None
+    if not files.exists(path) or not set(files.list_folder(stage.folder)) - {_STARTED, _FLAGS}:
+        return []
+    return manifests.differences(files.read_json(path), stage.identity(settings))
 
 
-def _finish(
-    stage: Stage, identity: dict, result: Result, *, settings: config.Config, seconds: float
-) -> None:
+def _finish(stage: Stage, result: Result, *, settings: config.Config, seconds: float) -> None:
     outputs = {name: files.sha256(files.join(stage.folder, name)) for name in result.outputs}
     info = {
         "kd_tf": __version__,
@@ -179,7 +182,13 @@ def _finish(
     }
     manifests.write(
         stage.folder,
-        manifests.Manifest(stage.name, identity, outputs=outputs, info=info, counts=result.counts),
+        manifests.Manifest(
+            stage.name,
+            stage.identity(settings, finished=True),
+            outputs=outputs,
+            info=info,
+            counts=result.counts,
+        ),
     )
     logging.info("stage %s: done in %.0f s.", stage.name, seconds)
 

@@ -18,6 +18,7 @@ from kd_tf.stages.run import Run
 from kd_tf.stages.teachers import Question
 from kd_tf.teachers import thresholds
 from kd_tf.teachers.beside import Beside
+from kd_tf.teachers.label_job import remove_orphans
 
 
 def pseudo(run: Run) -> bool:
@@ -29,12 +30,17 @@ def pseudo(run: Run) -> bool:
     tried = []
     if data and needs_validation(run.settings, num_teachers=len(specs)):
         tried = [teachers.question(run, s, data[1], parts=("validation", s.name)) for s in specs]
-    inputs = {
-        f"{kind} {one.spec.name}": manifests.content_hash(one.stage.identity(run.settings))
-        for kind, questions in (("predictions", asked), ("validation", tried))
-        for one in questions
-    }
-    stage = job.Stage("pseudo", run.folder("pseudo"), inputs=inputs)
+    questions = {f"predictions {one.spec.name}": one for one in asked}
+    questions |= {f"validation {one.spec.name}": one for one in tried}
+    stage = job.Stage(
+        "pseudo",
+        run.folder("pseudo"),
+        inputs={
+            f"question: {name}": manifests.content_hash(one.stage.identity(run.settings))
+            for name, one in questions.items()
+        },
+        late_inputs=lambda: {name: one.answers.hash() for name, one in questions.items()},
+    )
     if run.settings.dry_run:
         for one in (*tried, *asked):
             teachers.ask(run, one)
@@ -82,9 +88,12 @@ def _label(
 ) -> job.Result | None:
     """Asks the teachers, one after the other; beside the last one, labels are written."""
     *first, last = asked
+    answers, trials = [one.answers for one in asked], [one.answers for one in tried]
+    num_shards = run.settings.num_shards
+    told = [one.folder for one in (*answers, *trials)]
+    remove_orphans(run.folder("pseudo"), answers=told, num_shards=num_shards)
     for one in (*tried, *first):
         teachers.ask(run, one)
-    answers, trials = [one.answers for one in asked], [one.answers for one in tried]
 
     @functools.cache
     def fusing(class_names: tuple[str, ...]) -> Fusing:

@@ -61,7 +61,7 @@ def start(settings: config.Config) -> Run:
 
     Raises:
         UserError: No data is given to score on, in a workdir that was made of other data than
-            the scenes.
+            is taken by default.
     """
     given, settings = settings, config.with_defaults(settings)
     if settings.eval_data != given.eval_data and settings.stage in _SCORING:
@@ -73,7 +73,7 @@ def start(settings: config.Config) -> Run:
 
 
 def _refuse_other_data(settings: config.Config) -> None:
-    """Scenes by default are for a workdir of scenes; a model of other data would just score 0."""
+    """Scores of images that a model was not made for say nothing, and nobody asked for them."""
     for stage, key in (("labeled", "labeled"), ("pseudo", "unlabeled")):
         folder = files.join(settings.workdir, stage)
         if not manifests.is_complete(folder):

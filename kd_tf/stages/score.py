@@ -29,6 +29,7 @@ BATCH_SIZE = 25
 # Of a model that brings no thresholds of its own.
 THRESHOLD = 0.5
 UNKNOWN_CLASS = "class outside the class list"
+_NAMED = 20
 
 
 class Validator:
@@ -132,15 +133,13 @@ def count_unscored(counts: manifests.Counts, truth: GroundTruth) -> None:
         counts: Of the images, those that could be decoded counted as written.
         truth: Its rejects and its objects of unknown classes are counted.
     """
-    for reject in truth.rejects:
-        counts.skip(
-            reject.reason, reject.what, detail=reject.detail, whole_image=reject.whole_image
-        )
-        counts.written -= reject.whole_image
-    for name, num in truth.unknown_classes.items():
-        counts.skipped_boxes[UNKNOWN_CLASS] += num
-        counts.examples.setdefault(UNKNOWN_CLASS, []).append(f"{num} objects of {name!r}")
+    count_rejects(counts, truth.rejects)
+    unreadable = sum(reject.whole_image for reject in truth.rejects)
+    counts.seen -= unreadable  # They were seen when they were decoded.
+    counts.written -= unreadable
     if truth.unknown_classes:
+        counts.skipped_boxes[UNKNOWN_CLASS] += sum(truth.unknown_classes.values())
+        counts.examples[UNKNOWN_CLASS] = list(truth.unknown_classes)[:_NAMED]
         logging.warning(
             "Objects of classes that are not scored, as the class list lacks them: %s.",
             ", ".join(f"{name} ({num})" for name, num in truth.unknown_classes.items()),

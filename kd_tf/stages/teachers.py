@@ -40,6 +40,10 @@ class Answers:
         """Whether all workers have finished."""
         return manifests.is_complete(self.folder)
 
+    def hash(self) -> str:
+        """Content hash of what was said."""
+        return manifests.identity_hash(self.folder) if self.is_complete() else "not there"
+
     def class_names(self) -> tuple[str, ...]:
         """The teacher's own classes."""
         return tuple(manifests.read(self.folder).info[_NAMES])
@@ -110,8 +114,8 @@ def ask(
 ) -> None:
     """A teacher's raw predictions for a listing, made now if they are not there.
 
-    Predictions that are there are kept, with --overwrite too: the same teacher would say
-    the same of the same images.
+    Predictions for the same question are kept, with --overwrite too. To have a teacher asked
+    again, because a file changed under its name, say, its folder is to be removed.
 
     Args:
         run: The run.
@@ -169,8 +173,8 @@ def refuse_bad(run: Run, answers: Answers, source: Source, *, who: Labeller) -> 
 
 
 def _teacher_hash(run: Run, spec: Spec) -> str:
-    if run.settings.dry_run and not run.settings.teacher:
-        return run.input_hash(run.folder("teacher"))
+    if run.settings.dry_run and not run.settings.teacher and not files.exists(spec.location):
+        return "not there yet"
     return load.content_hash(spec)
 
 

@@ -28,6 +28,7 @@ from kd_tf.teachers.predictions import Prediction, read_predictions
 
 PREFIX = "pseudo"
 DUPLICATE = "duplicate image"
+_ASK_AGAIN = "Remove the folder `predictions` of the workdir and run the same command again."
 # Images fused together; what is in memory at most, whatever the size of the data set.
 _CHUNK = 64
 
@@ -57,13 +58,11 @@ class LabelWriter:
         self._folder = folder
         self._work = work
         self._settings = settings
-        with clear_write_errors(folder):
-            label_map.write(files.join(folder, label_map.FILE_NAME), settings.class_names)
 
     def write(self, shard: int) -> None:
         """Writes one shard, unless it is there or some teacher has not come so far."""
-        if self._is_ready(shard) and not files.exists(self._path(shard)):
-            self._write(shard, skip=frozenset())
+        if self._is_ready(shard) and not files.is_file(self._path(shard)):
+            self._write(shard, skip=frozenset(), replace=False)
 
     def finish(self) -> Counts | None:
         """Writes what is missing, leaves out images that came twice, counts.
@@ -102,15 +101,19 @@ class LabelWriter:
         paths = [shard_path(who.folder, shard, num_shards=num) for who in self._labellers]
         return all(map(files.exists, paths))
 
-    def _write(self, shard: int, *, skip: frozenset[str]) -> None:
+    def _write(self, shard: int, *, skip: frozenset[str], replace: bool) -> None:
         threads = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1)
         with clear_write_errors(self._folder), threads as pool:
+            names = files.join(self._folder, label_map.FILE_NAME)
+            if not files.exists(names):
+                label_map.write(names, self._settings.class_names)
             write_shard(
                 self._folder,
                 PREFIX,
                 shard=shard,
                 num_shards=self._work.num_shards,
                 records=self._records(shard, skip=skip, pool=pool),
+                replace=replace,
             )
 
     def _records(
@@ -147,10 +150,7 @@ class LabelWriter:
         """The bytes a record keeps. The file must be the one the teachers saw."""
         encoded = self._source.read_bytes(self._source.items[stored.row])
         if hashlib.sha256(encoded).hexdigest() != stored.sha256:
-            raise UserError(
-                f"{stored.key} changed after the teachers looked at it. Label the data anew "
-                "with --overwrite."
-            )
+            raise UserError(f"{stored.key} changed after the teachers looked at it. {_ASK_AGAIN}")
         return check_image(encoded).encoded if stored.reencoded else encoded
 
     def _record(self, stored: Prediction, fused: Fused, encoded: bytes) -> Record:
@@ -202,7 +202,23 @@ class LabelWriter:
         whole = index["file_bytes"] == files.size_bytes(self._path(shard))
         if not whole or twice & set(index["source_ids"]):
             logging.info("shard %d: %d images came twice.", shard, len(twice))
-            self._write(shard, skip=twice)
+            self._write(shard, skip=twice, replace=True)
+
+
+def remove_orphans(folder: str, *, answers: Sequence[str], num_shards: int) -> None:
+    """Removes label shards whose predictions are gone: they were made of other ones.
+
+    Args:
+        folder: Where the label shards are.
+        answers: The folders of all teachers' predictions.
+        num_shards: Of the job.
+    """
+    for shard in range(num_shards):
+        path = files.join(folder, shard_name(PREFIX, shard=shard, num_shards=num_shards))
+        paths = [shard_path(one, shard, num_shards=num_shards) for one in answers]
+        if files.exists(path) and not all(map(files.exists, paths)):
+            logging.info("%s: made anew, its predictions were removed.", path)
+            files.remove(path)
 
 
 def _check_rows(chunk: Sequence[tuple[Prediction, ...]], rows: range) -> None:
@@ -213,7 +229,7 @@ def _check_rows(chunk: Sequence[tuple[Prediction, ...]], rows: range) -> None:
         ):
             raise UserError(
                 f"The teachers' predictions for {first.key} were made of other images than "
-                "this listing's. Do the predictions again with --overwrite."
+                f"this listing's. {_ASK_AGAIN}"
             )
 
 

@@ -180,9 +180,10 @@ def _check_same(
     differing = sorted(n for n in stored.keys() | wanted if stored.get(n) != wanted.get(n))
     name = differing[0]
     raise UserError(
-        f"Checkpoint {prefix} is of another network: {len(differing)} of {len(wanted)} variables "
-        f"differ, the first is {name} with shape {stored.get(name, 'absent')} there and "
-        f"{wanted.get(name, 'absent')} here. Use the same network, or overwrite the run."
+        f"Checkpoint {prefix} is of another network or version of kd_tf: {len(differing)} of "
+        f"{len(wanted)} variables differ, the first is {name} with shape "
+        f"{stored.get(name, 'absent')} there and {wanted.get(name, 'absent')} here. "
+        "Use the same network, or overwrite the run."
     )
 
 

@@ -52,3 +52,13 @@ def _digest(image: np.ndarray) -> bytes:
 def build(**options: str) -> Oracle:
     """The factory a spec names: `python:tests.stages.oracle:build?classes=disc+ring`."""
     return Oracle(**options)
+
+
+class _Broken(Oracle):
+    def detect(self, images: np.ndarray) -> list[Detections]:
+        raise RuntimeError("broken")
+
+
+def build_broken(**options: str) -> Oracle:
+    """A teacher that fails on its first images."""
+    return _Broken(**options)

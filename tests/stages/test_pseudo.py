@@ -142,3 +142,29 @@ def test_labels_leave_as_coco_and_yolo(settings):
         len(scene_labels(seed=0, index=i, size=64, split="unlabeled").boxes) for i in range(NUM)
     )
     assert len(found["images"]) == NUM and len(found["annotations"]) == truth
+
+
+def test_answers_that_were_removed_are_asked_for_and_labels_made_anew(settings):
+    both = dataclasses.replace(settings, score_threshold="auto")
+    before = [record.source_id for record in _pseudo(both)]
+    pseudo = files.join(settings.workdir, "pseudo")
+    hashed = manifests.identity_hash(pseudo)
+    # The labels of an unfinished stage: its manifest is written last.
+    files.remove(files.join(pseudo, "manifest.json"))
+    files.remove(files.join(settings.workdir, "predictions"))
+    stale = files.join(pseudo, "pseudo-00001-of-00003.tfrecord")
+    files.write_bytes(stale, b"made of other predictions")
+    assert [record.source_id for record in _pseudo(both)] == before
+    assert manifests.identity_hash(pseudo) == hashed
+    # The labels of a finished stage.
+    files.remove(files.join(settings.workdir, "predictions"))
+    with pytest.raises(UserError, match=r"predictions all: .*not there"):
+        stages.run(both)
+    assert len(_pseudo(dataclasses.replace(both, overwrite=True))) == NUM
+
+
+def test_a_teacher_that_fails_at_once_binds_no_settings(settings):
+    broken = dataclasses.replace(settings, teacher=("python:tests.stages.oracle:build_broken",))
+    with pytest.raises(UserError, match="broken"):
+        stages.run(broken)
+    assert len(_pseudo(dataclasses.replace(settings, fusion_iou=0.4))) == NUM
