@@ -65,8 +65,7 @@ class Config:
     stage: str = _run("all", "What to do.", choices=STAGES)
     workdir: str = _run("runs/default", "Folder of the run; every stage has its own inside.")
     overwrite: bool = _run(
-        False,
-        "Do a stage again, its old folder is kept; teachers' answers stay.",
+        False, "Do a stage again; the old folder is kept, and teachers' answers."
     )
     dry_run: bool = _run(False, "Say what would be done and why, and stop.")
     verify: bool = _run(False, "Check the records of WORKDIR (sha256, counts) instead of a stage.")
