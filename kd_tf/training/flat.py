@@ -1,6 +1,7 @@
 """Many arrays as one vector.
 
-An update of 180 variables one by one is 2,000 small operations; of one vector it is 20.
+An update of 180 variables one by one is 2,400 operations; as one vector it is 800, of which most
+join and cut.
 """
 
 from collections.abc import Sequence

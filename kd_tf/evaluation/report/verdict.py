@@ -4,8 +4,7 @@ import dataclasses
 
 from kd_tf.evaluation.report.data import LabelFacts, RunData
 
-# Where the labels stop being fit. Ours: rules of thumb, shown beside each reason; F1 lies between
-# two runs on the scenes (.36 did harm, .47 helped), the others are not tuned.
+# Where the labels stop being fit. Ours: rules of thumb, shown beside each reason, not tuned.
 LOW_F1 = 0.4
 HIGH_EMPTY_SHARE = 0.5
 HIGH_BAD_SHARE = 0.05
