@@ -181,9 +181,7 @@ class Config:
         "Teachers see large images in tiles of their own input size.",
         stages=("predictions", "evaluate"),
     )
-    min_teacher_ap: float = _labels(
-        0.0, "Refuse to label with a teacher below this AP on validation data.", low=0.0, high=1.0
-    )
+    min_teacher_ap: float = _labels(0.0, "No teacher below this AP may label.", low=0.0, high=1.0)
     also_write: str = _labels("", "Write the labels also as: coco, yolo (comma list).")
     num_shards: int = _labels(
         8, "Files the pseudo labels are written to.", low=1, stages=("pseudo", "predictions")
@@ -212,7 +210,10 @@ class Config:
     optimizer: str = _train("adamw", "Update rule.", choices=("adamw", "sgd"), per_stage=True)
     weight_decay: float = _train(0.0005, "Decoupled weight decay.", low=0.0, per_stage=True)
     warmup_fraction: float = _train(
-        0.1, "Share of the steps with linear warm-up.", low=0.0, high=0.9, per_stage=True
+        0.03, "Share of the steps with linear warm-up.", low=0.0, high=0.9, per_stage=True
+    )
+    decay_fraction: float = _train(
+        0.2, "Share of the steps, the last ones, with decay.", above=0.0, high=1.0, per_stage=True
     )
     clip_norm: float = _train(10.0, "Global gradient norm is clipped here; 0: never.", low=0.0)
     ema_decay: float = _train(

@@ -126,6 +126,7 @@ def _settings(arguments: argparse.Namespace, *, precision: str) -> TrainSettings
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
         warmup_steps=round(steps * defaults.warmup_fraction),
+        decay_steps=round(steps * defaults.decay_fraction),
         weight_decay=defaults.weight_decay,
         clip_norm=defaults.clip_norm,
         ema_decay=defaults.ema_decay,

@@ -85,7 +85,7 @@ def _parse() -> argparse.Namespace:
     add("--image_size", type=int, default=160)
     add("--min_objects", type=int, default=2)
     add("--min_side", type=float, default=8.0)
-    add("--steps", type=int, default=500, help="At most; the cosine ends there.")
+    add("--steps", type=int, default=500, help="At most; the schedule ends there.")
     add("--eval_every", type=int, default=50)
     add("--learning_rate", type=float, default=config.Config().learning_rate)
     return parser.parse_args()
@@ -152,6 +152,7 @@ def _settings(arguments: argparse.Namespace) -> TrainSettings:
         batch_size=NUM_PHOTOS,
         learning_rate=arguments.learning_rate,
         warmup_steps=round(steps * defaults.warmup_fraction),
+        decay_steps=round(steps * defaults.decay_fraction),
         weight_decay=defaults.weight_decay,
         clip_norm=defaults.clip_norm,
         ema_decay=defaults.ema_decay,

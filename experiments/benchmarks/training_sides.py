@@ -119,6 +119,7 @@ class Bench:
             batch_size=self._arguments.batch_size,
             learning_rate=rate,
             warmup_steps=round(steps * defaults.warmup_fraction),
+            decay_steps=round(steps * defaults.decay_fraction),
             weight_decay=defaults.weight_decay,
             clip_norm=defaults.clip_norm,
             ema_decay=defaults.ema_decay,

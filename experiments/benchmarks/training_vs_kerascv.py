@@ -11,7 +11,8 @@ times, KerasCV's AP after 900 steps within 300 of ours.
 Both sides get the same first weights, the same batches of the embedded scenes in the same order
 (mirrored at random, no other augmentation) and the same decoding. Each side keeps its own
 losses, targets, step, optimizer and schedule: KerasCV's as its guide says (Adam at a constant
-rate, clipped at 10), ours as the defaults of kd_tf (AdamW, warm-up and cosine, averaged weights).
+rate, clipped at 10), ours as the defaults of kd_tf (AdamW; warm-up, peak and a cosine at the end;
+averaged weights).
 The learning rate of each side is the best of --lrs on seed 0 and on images (split val) that are
 not those of the table (split eval). The interval is Student's t on the logarithm of the seeds'
 ratios, 95 %, two-sided.

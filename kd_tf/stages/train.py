@@ -231,6 +231,7 @@ def train_settings(settings: config.Config, stage: str, *, steps: int) -> TrainS
         batch_size=of("batch_size"),
         learning_rate=of("learning_rate"),
         warmup_steps=round(steps * of("warmup_fraction")),
+        decay_steps=max(1, round(steps * of("decay_fraction"))),
         optimizer=of("optimizer"),
         weight_decay=of("weight_decay"),
         clip_norm=settings.clip_norm,

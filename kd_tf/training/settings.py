@@ -27,6 +27,8 @@ class TrainSettings:
         learning_rate: Peak, reached at the end of the warm-up.
         final_learning_rate: Where the cosine ends, as a fraction of the peak.
         warmup_steps: Steps of linear rise from 0.
+        decay_steps: Last steps, in which the cosine falls; before them the peak is held.
+            0 = all steps after the warm-up.
         optimizer: One of `OPTIMIZERS`.
         momentum: Of SGD; unused by AdamW.
         weight_decay: Decoupled, times the learning rate; kernels only, never
@@ -51,6 +53,7 @@ class TrainSettings:
     learning_rate: float = 1e-3
     final_learning_rate: float = 0.01
     warmup_steps: int = 0
+    decay_steps: int = 0
     optimizer: str = "adamw"
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -74,6 +77,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "learning_rate": (1e-12, 1e3),
     "final_learning_rate": (0.0, 1.0),
     "warmup_steps": (0, 10**9),
+    "decay_steps": (0, 10**9),
     "momentum": (0.0, 0.9999),
     "weight_decay": (0.0, 1.0),
     "clip_norm": (0.0, 1e12),

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -28,6 +30,33 @@ def test_learning_rate(step, expected):
     got = schedule.learning_rate(tf.constant(step, tf.int64), settings=SETTINGS)
     assert got.dtype == tf.float32
     assert float(got) == pytest.approx(expected, rel=1e-6)
+
+
+# The cosine runs over steps 16..24, its middle is step 20.
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        pytest.param(3, 0.8, id="last_of_warm_up"),
+        pytest.param(10, 0.8, id="peak_is_held"),
+        pytest.param(16, 0.8, id="cosine_starts_at_the_peak"),
+        pytest.param(18, 0.2 + 0.6 * (1 + 2**-0.5) / 2, id="quarter"),
+        pytest.param(20, 0.5, id="half_way_is_the_mean"),
+        pytest.param(24, 0.2, id="floor"),
+    ],
+)
+def test_peak_is_held_until_the_last_decay_steps(step, expected):
+    settings = dataclasses.replace(SETTINGS, decay_steps=8)
+    got = schedule.learning_rate(tf.constant(step), settings=settings)
+    assert float(got) == pytest.approx(expected, rel=1e-6)
+
+
+def test_decay_longer_than_what_the_warm_up_leaves_starts_after_it():
+    settings = dataclasses.replace(SETTINGS, decay_steps=1000)
+    steps = tf.range(30)
+    np.testing.assert_array_equal(
+        schedule.learning_rate(steps, settings=settings),
+        schedule.learning_rate(steps, settings=SETTINGS),
+    )
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 10, 12])
