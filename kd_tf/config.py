@@ -206,7 +206,7 @@ class Config:
         500, "Steps on human labels.", stages=("finetune", "baseline"), low=1
     )
     batch_size: int = _train(8, "Images a step, over all devices.", low=1, per_stage=True)
-    learning_rate: float = _train(0.005, "Peak learning rate.", above=0.0, per_stage=True)
+    learning_rate: float = _train(0.0, "Peak rate; 0: the network's.", low=0.0, per_stage=True)
     optimizer: str = _train("adamw", "Update rule.", choices=("adamw", "sgd"), per_stage=True)
     weight_decay: float = _train(0.0005, "Decoupled weight decay.", low=0.0, per_stage=True)
     warmup_fraction: float = _train(

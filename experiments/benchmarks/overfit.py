@@ -34,6 +34,7 @@ from kd_tf.data.views import subset
 from kd_tf.detectors import zoo
 from kd_tf.detectors.network import Network
 from kd_tf.detectors.network_detector import NetworkDetector
+from kd_tf.names import default_learning_rate
 from kd_tf.specs import DATA_KINDS, parse
 from kd_tf.training import loop
 from kd_tf.training import strategy as strategies
@@ -87,7 +88,7 @@ def _parse() -> argparse.Namespace:
     add("--min_side", type=float, default=8.0)
     add("--steps", type=int, default=500, help="At most; the schedule ends there.")
     add("--eval_every", type=int, default=50)
-    add("--learning_rate", type=float, default=config.Config().learning_rate)
+    add("--learning_rate", type=float, default=0.0, help="Peak; 0: the network's.")
     return parser.parse_args()
 
 
@@ -133,7 +134,7 @@ def fit(
             loop.train(
                 build=lambda: zoo.build(name, class_names=records.class_names, image_size=size),
                 batches=lambda step, *_: _batches(records, size=size, start_step=step),
-                settings=_settings(arguments),
+                settings=_settings(name, arguments),
                 folder=folder,
                 validate=validate,
                 strategy=strategies.build_strategy("one"),
@@ -145,12 +146,12 @@ def fit(
     return {"network": name, "steps": reached, "seconds": seconds, "curve": curve}
 
 
-def _settings(arguments: argparse.Namespace) -> TrainSettings:
+def _settings(network: str, arguments: argparse.Namespace) -> TrainSettings:
     defaults, steps = config.Config(), arguments.steps
     return TrainSettings(
         steps=steps,
         batch_size=NUM_PHOTOS,
-        learning_rate=arguments.learning_rate,
+        learning_rate=arguments.learning_rate or default_learning_rate(network),
         warmup_steps=round(steps * defaults.warmup_fraction),
         decay_steps=round(steps * defaults.decay_fraction),
         weight_decay=defaults.weight_decay,

@@ -13,6 +13,7 @@ from kd_tf.data.shards import RecordSet
 from kd_tf.detectors import zoo
 from kd_tf.detectors.network import Network, count_parameters
 from kd_tf.detectors.saving import load_network, save_network
+from kd_tf.names import default_learning_rate
 from kd_tf.stages import job, labels, pseudo, score
 from kd_tf.stages.run import Run, need_labels
 from kd_tf.teachers.label_job import PREFIX
@@ -226,10 +227,11 @@ def _batches(
 def train_settings(settings: config.Config, stage: str, *, steps: int) -> TrainSettings:
     """The training loop's settings of a stage."""
     of = lambda name: settings.of(stage, name)  # noqa: E731
+    network = settings.teacher_model if stage == "teacher" else settings.student
     return TrainSettings(
         steps=steps,
         batch_size=of("batch_size"),
-        learning_rate=of("learning_rate"),
+        learning_rate=of("learning_rate") or default_learning_rate(network),
         warmup_steps=round(steps * of("warmup_fraction")),
         decay_steps=max(1, round(steps * of("decay_fraction"))),
         optimizer=of("optimizer"),

@@ -1,0 +1,36 @@
+"""From a run's settings to those of the training loop."""
+
+import pytest
+
+from kd_tf import config
+from kd_tf.stages.train import train_settings
+
+
+@pytest.mark.parametrize(
+    ("stage", "given", "expected"),
+    [
+        pytest.param("teacher", {}, 0.001, id="of_the_teacher"),
+        pytest.param("pretrain", {}, 0.005, id="of_the_student"),
+        pytest.param("baseline", {}, 0.005, id="baseline_is_a_student"),
+        pytest.param("teacher", {"learning_rate": 0.3}, 0.3, id="given"),
+        pytest.param(
+            "teacher", {"overrides": (("teacher_learning_rate", 0.4),)}, 0.4, id="given_for_stage"
+        ),
+        pytest.param(
+            "finetune", {"overrides": (("teacher_learning_rate", 0.4),)}, 0.005, id="for_another"
+        ),
+    ],
+)
+def test_learning_rate_is_the_networks_unless_given(stage, given, expected):
+    settings = config.Config(teacher_model="retinanet_tiny", student="yolov8_xs", **given)
+    assert train_settings(settings, stage, steps=100).learning_rate == expected
+
+
+def test_warm_up_and_decay_are_shares_of_the_steps():
+    settings = config.Config(warmup_fraction=0.05, decay_fraction=0.25)
+    made = train_settings(settings, "pretrain", steps=200)
+    assert (made.warmup_steps, made.decay_steps) == (10, 50)
+
+
+def test_smallest_decay_is_a_step_and_not_the_whole_run():
+    assert train_settings(config.Config(), "pretrain", steps=2).decay_steps == 1
