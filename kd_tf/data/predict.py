@@ -75,8 +75,7 @@ def predict(
     caller does with the results. A constant number of images is in memory.
 
     Args:
-        detector: Teacher, student or export; or a `Recaller`. One that has `calls_at_once`
-            gets so many batches at the same time, in several threads.
+        detector: Teacher, student or export; or a `Recaller`.
         source: Where the images come from.
         batch_size: Images the detector sees at once; 1 where it takes any size.
         rows: Indices into `source.items`, each once; None means all.
@@ -99,13 +98,12 @@ def predict(
     batch_size = 1 if needs.resize == "none" else batch_size
     padded = padded_rows(rows, groups=groups or [len(rows)], batch_size=batch_size)
     images = batches(source, padded, needs=needs, batch_size=batch_size)
-    at_once = getattr(detector, "calls_at_once", 1)
-    with concurrent.futures.ThreadPoolExecutor(max_workers=at_once) as network:
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as network:
         running = collections.deque()
         for batch in images:
             found = network.submit(_detect, detector, batch, source, name=name)
             running.append((batch, found))
-            if len(running) > at_once:
+            if len(running) > 1:
                 yield from _to_original(*running.popleft(), source, needs=needs, name=name)
         while running:
             yield from _to_original(*running.popleft(), source, needs=needs, name=name)

@@ -14,9 +14,6 @@ class NetworkDetector:
     does so twice at most. Weights are those of the network at the time of each call.
     """
 
-    # While one batch waits for its slowest operation, the other has the idle cores.
-    calls_at_once = 2
-
     def __init__(
         self,
         network: Network,

@@ -1,7 +1,6 @@
 """Any detector over any source: geometry there and back, order, rejects, bad detectors."""
 
 import io
-import threading
 
 import numpy as np
 import pytest
@@ -88,27 +87,6 @@ def test_predict_rows_keep_their_order_and_facts():
     assert [p.item.image_id for p in found] == [26, 13, 19]
     assert len({p.sha256 for p in found}) == 3
     assert {(p.format, p.reencoded) for p in found} == {("png", False)}
-
-
-class _Pairs(Brightest):
-    """Answers a batch only while another one is with it."""
-
-    calls_at_once = 2
-
-    def __init__(self):
-        super().__init__("stretch")
-        self._both = threading.Barrier(2, timeout=30)
-
-    def detect(self, images: np.ndarray) -> list[Detections]:
-        self._both.wait()
-        return super().detect(images)
-
-
-def test_predict_calls_at_once_overlap_and_keep_their_order():
-    encoded = [_spot(64, 64, box=(i, 0, i + 5, 5)) for i in range(8)]
-    found = list(predict(_Pairs(), source_of(encoded), batch_size=2))
-    assert [p.row for p in found] == list(range(8))
-    assert [p.detections.boxes[0, 0] for p in found] == list(range(8))
 
 
 def test_predict_bad_images_come_back_as_rejects():
