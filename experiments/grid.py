@@ -32,6 +32,7 @@
     [[compare]]                         # paired difference a - b, by row: "SERIES, POINT"
     a = "pseudo labels, then labels, 20 %"
     b = "labels alone, 20 %"
+    headline = "C4: with pseudo labels"  # optional: a line of the claims' figure
 
 A flag that may be repeated (--unlabeled, --teacher) adds to those of the flagfile.
 """
@@ -100,10 +101,16 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Compare:
-    """Two rows of the table whose difference is asked for, a - b."""
+    """Two rows of the table whose difference is asked for, a - b.
+
+    Attributes:
+        a, b: The rows.
+        headline: What `experiments.claims` calls it; it leaves out those without.
+    """
 
     a: str
     b: str
+    headline: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

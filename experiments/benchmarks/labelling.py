@@ -2,14 +2,15 @@
 
 Question: JPEG files in, record shards out: what share of the images/s of the bare batched forward
 pass (images already in memory, no suppression) is left, and how much faster is it than stock
-KerasCV `model.predict` with its default NMS?
+KerasCV `model.predict` with its default NMS, given the same files or the images in memory?
 
-    python -m experiments.benchmarks.labelling         # four cases, 10 minutes on 2 cores
-    python -m experiments.benchmarks.labelling --cases=yolov8_s:320 --images=128
+    python -m experiments.benchmarks.labelling         # four cases, 25 minutes on 2 cores
+    python -m experiments.benchmarks.labelling --cases=yolov8_s:320 --images=128 --rounds=5
 
 Expected: at least 0.90x of the forward pass where it costs what a teacher costs (320 px from
 640x480 JPEGs; 160 px from JPEGs of that size), at least 2x of stock `predict`. The sides take turns
-in one process with the same threads, ROUNDS times; the median counts.
+in one process with the same threads, `--rounds` times; the median counts. Starting a job takes
+.2 s, which no long job notices: `--images` must not be few.
 """
 
 import argparse
@@ -43,7 +44,7 @@ from kd_tf.teachers.labeller import Labeller, LabelSettings
 from kd_tf.teachers.predict_job import Work, label_predictions
 
 CASES = ("yolov8_s:160", "yolov8_s:320", "retinanet_resnet18:160", "retinanet_resnet18:320")
-BATCH_SIZE, NUM_SHARDS, ROUNDS = 16, 4, 3
+BATCH_SIZE, NUM_SHARDS = 16, 4
 
 
 def write_jpegs(folder: str, *, num: int, size: tuple[int, int]) -> Source:
@@ -102,8 +103,20 @@ def stock_detector(name: str, side: int) -> keras.Model:
     return keras_cv.models.RetinaNet(backbone=backbone, **common)
 
 
+def jpegs(folder: str, side: int) -> tf.data.Dataset:
+    """The files as batches for KerasCV: decoded, resized with their ratio kept, and padded."""
+    resize = keras_cv.layers.Resizing(side, side, pad_to_aspect_ratio=True)
+
+    def read(path: tf.Tensor) -> tf.Tensor:
+        return resize(tf.io.decode_jpeg(tf.io.read_file(path), channels=3))
+
+    paths = tf.data.Dataset.list_files(files.join(folder, "*.jpg"), shuffle=False)
+    images = paths.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    return images.batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
+
+
 def sides(
-    name: str, side: int, *, source: Source, images: np.ndarray
+    name: str, side: int, *, source: Source, images: np.ndarray, folder: str
 ) -> dict[str, Callable[[], object]]:
     """What takes turns; each handles every image once."""
     network = zoo.build(name, class_names=CLASS_NAMES, image_size=(side, side))
@@ -124,11 +137,12 @@ def sides(
         "load": lambda: [load(source, row) for row in range(len(source.items))],
         "label": lambda: label(source, detector, batch_size=BATCH_SIZE),
         "stock": lambda: stock.predict(images.astype(np.float32), batch_size=BATCH_SIZE, verbose=0),
+        "stock from files": lambda: stock.predict(jpegs(folder, side), verbose=0),
     }
 
 
 def measure(
-    runs: dict[str, Callable[[], object]], num: int
+    runs: dict[str, Callable[[], object]], num: int, *, rounds: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Median images/s of each side by the clock, and core-milliseconds per image.
 
@@ -137,7 +151,7 @@ def measure(
     """
     rates: dict[str, list[float]] = {name: [] for name in runs}
     costs: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(ROUNDS + 1):
+    for turn in range(rounds + 1):
         for name, run in runs.items():
             start, start_cpu = time.perf_counter(), time.process_time()
             run()
@@ -153,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", nargs="*", default=list(CASES))
     parser.add_argument("--images", type=int, default=192)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     print("| case | side | images/s | core-ms per image | of forward (clock, core-ms) |")
     print("|---|---|---|---|---|")
@@ -162,7 +177,8 @@ def main() -> None:
         size = (160, 160) if side == "160" else (480, 640)
         source = write_jpegs(folder, num=arguments.images, size=size)
         images = in_memory(source, int(side))
-        rates, costs = measure(sides(name, int(side), source=source, images=images), len(images))
+        runs = sides(name, int(side), source=source, images=images, folder=folder)
+        rates, costs = measure(runs, len(images), rounds=arguments.rounds)
         for what, rate in rates.items():
             shares = f"{rate / rates['forward']:.2f}, {costs['forward'] / costs[what]:.2f}"
             print(f"| {case} | {what} | {rate:.1f} | {costs[what]:.1f} | {shares} |", flush=True)

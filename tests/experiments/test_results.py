@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from experiments import cells, figure, grid, results, run
+from experiments import cells, claims, figure, grid, results, run
 from kd_tf.data.scenes import CLASS_NAMES, scene_labels
 from tests.experiments.test_grid import FLAGS, GRID
 from tests.experiments.test_run import PROGRAM
@@ -73,6 +73,22 @@ def test_write_after_all_gives_table_difference_and_figure(place):
     numbers = json.loads((place / "question" / "results.json").read_text())
     assert [one["AP"] for one in numbers["rows"]["labels, 20 %"]] == [0.2, pytest.approx(0.3)]
     assert (place / "question" / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_claims_are_the_differences_with_a_headline(place):
+    path = place / "question" / "grid.toml"
+    row = 'b = "labels, 20 %"\n'
+    assert row in path.read_text()
+    path.write_text(path.read_text().replace(row, row + 'headline = "It helps"\n'))
+    assert claims.collect(place) == []
+    difference = {"a": "both, 20 %", "b": "labels, 20 %", "mean": 0.1, "interval": [0.0, 0.2]}
+    difference |= {"seeds": [0], "by_seed": [0.1]}
+    other = difference | {"a": "elsewhere"}
+    numbers = {"rows": {}, "differences": [other, difference]}
+    (place / "question" / "results.json").write_text(json.dumps(numbers))
+    assert claims.collect(place) == [("It helps", difference)]
+    claims.draw(claims.collect(place), path=str(place / "claims.png"))
+    assert (place / "claims.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_write_again_changes_only_what_is_between_the_marks(place):
