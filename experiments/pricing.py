@@ -70,7 +70,7 @@ class Prices:
             if cell.is_other():
                 continue
             for one in work(cell):
-                if one.stage in seconds:
+                if one.stage in seconds and (cell.is_done() or cell.has(one.stage)):
                     share = seconds[one.stage] / max(one.images, 1)
                     self._measured.setdefault(one.kind, []).append(share)
 

@@ -173,8 +173,8 @@ def _cost_lines(cells: Sequence[Cell]) -> list[str]:
     done = [cell for cell in cells if cell.is_done()]
     if not done:
         return ["", f"None of the {len(cells)} cells has run yet."]
-    core_s = sum(sum(cell.state()["core_s"].values()) for cell in done)
-    seconds = sum(sum(cell.state()["seconds"].values()) for cell in done)
+    core_s = sum(sum(cell.state().get("core_s", {}).values()) for cell in done)
+    seconds = sum(sum(cell.state().get("seconds", {}).values()) for cell in done)
     commits = sorted({cell.manifest(_EVALUATE)["info"]["commit"] for cell in _evaluated(done)})
     return [
         "",

@@ -114,15 +114,21 @@ def _run_stage(
     with open(cell.folder / all_cells.LOG, "a") as log:
         log.write(f"$ {' '.join(command)}\n")
         log.flush()
-        code = _wait(command, log, lock=lock, tell=lambda s: progress.tell(stage, elapsed_s=s))
+        try:
+            code = _wait(command, log, lock=lock, tell=lambda s: progress.tell(stage, elapsed_s=s))
+        finally:
+            # Also of an attempt that was interrupted: its steps are not done again.
+            _add(cell, "seconds", stage, time.time() - start)
+            _add(cell, "core_s", stage, _children_s() - cpu_start)
     if code:
         _say_failure(cell, stage, code, progress)
         return False
-    state = cell.state()
-    seconds = {**state.get("seconds", {}), stage: round(time.time() - start, 1)}
-    core = {**state.get("core_s", {}), stage: round(_children_s() - cpu_start, 1)}
-    cell.note(seconds=seconds, core_s=core)
     return True
+
+
+def _add(cell: Cell, name: str, stage: str, value: float) -> None:
+    known = cell.state().get(name, {})
+    cell.note(**{name: {**known, stage: round(known.get(stage, 0.0) + value, 1)}})
 
 
 def _flags(cell: Cell, stage: str) -> list[str]:

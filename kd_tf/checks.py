@@ -4,7 +4,7 @@ import dataclasses
 import os
 import re
 
-from kd_tf import config, names, specs
+from kd_tf import config, specs
 from kd_tf.errors import UserError
 
 _SIZE_MULTIPLE = 32
@@ -16,7 +16,7 @@ def check(settings: config.Config) -> None:
         for name, value in _forms(settings, field):
             _check_value(name, value, field)
     _check_specs(settings)
-    _check_networks(settings)
+    _check_size(settings)
     _check_labels(settings)
     _check_training(settings)
     _check_run(settings)
@@ -34,16 +34,26 @@ def _forms(settings: config.Config, field: dataclasses.Field) -> list[tuple[str,
 
 def _check_value(name: str, value: object, field: dataclasses.Field) -> None:
     limits = field.metadata
-    if "choices" in limits and value not in limits["choices"]:
-        raise UserError(f"--{name}={value} is not one of {', '.join(limits['choices'])}.")
+    if "choices" in limits:
+        _check_word(name, value, limits["choices"])
+    for part in config.names_list(value) if "parts" in limits else ():
+        _check_word(name, part, limits["parts"])
     if isinstance(value, float) and value != value:
         raise UserError(f"--{name}={value} is not a number.")
     if "low" in limits and value < limits["low"]:
         raise UserError(f"--{name}={value} must be at least {limits['low']}.")
     if "above" in limits and value <= limits["above"]:
         raise UserError(f"--{name}={value} must be greater than {limits['above']}.")
+    if "below" in limits and value >= limits["below"]:
+        raise UserError(f"--{name}={value} must be below {limits['below']}.")
     if "high" in limits and value > limits["high"]:
         raise UserError(f"--{name}={value} must be at most {limits['high']}.")
+
+
+def _check_word(name: str, word: str, known: tuple[str, ...]) -> None:
+    if word not in known:
+        near = specs.nearest(word, known)
+        raise UserError(f"--{name}={word} is not one of {', '.join(known)}.{near}")
 
 
 def _check_specs(settings: config.Config) -> None:
@@ -64,11 +74,7 @@ def _check_specs(settings: config.Config) -> None:
             )
 
 
-def _check_networks(settings: config.Config) -> None:
-    for flag, name in (("student", settings.student), ("teacher_model", settings.teacher_model)):
-        if name not in names.NAMES:
-            near = specs.nearest(name, names.NAMES)
-            raise UserError(f"--{flag}={name} is unknown.{near} Known: {', '.join(names.NAMES)}.")
+def _check_size(settings: config.Config) -> None:
     if not re.fullmatch(r"\d+x\d+", settings.image_size.lower()):
         raise UserError(f"--image_size={settings.image_size} must be HxW, for example 320x320.")
     for side in settings.size():
@@ -97,6 +103,8 @@ def _check_labels(settings: config.Config) -> None:
             f"--worker_index={settings.worker_index} must be below "
             f"--num_workers={settings.num_workers}; workers count from 0."
         )
+    teacher_weights(settings)
+    tta_scales(settings)
     chosen = config.with_defaults(settings).score_threshold
     if chosen == "auto":
         _check_auto(settings)
@@ -111,6 +119,31 @@ def _check_labels(settings: config.Config) -> None:
             f"--ignore_threshold={settings.ignore_threshold} must not exceed "
             f"--score_threshold={threshold}."
         )
+
+
+def teacher_weights(settings: config.Config) -> dict[str, float]:
+    """The weight of each teacher that --teacher_weights names."""
+    text = settings.teacher_weights
+    pairs = [part.partition("=") for part in config.names_list(text)]
+    try:
+        found = {name.strip(): float(value) for name, _, value in pairs}
+    except ValueError:
+        raise UserError(f"--teacher_weights={text!r} must look like big=2,small=1.") from None
+    if not all(0.0 < value < float("inf") for value in found.values()):
+        raise UserError(f"--teacher_weights={text!r}: weights must be greater than 0.")
+    return found
+
+
+def tta_scales(settings: config.Config) -> tuple[float, ...]:
+    """The scales of --tta_scales; none where it is empty."""
+    text = settings.tta_scales
+    try:
+        found = tuple(float(part) for part in config.names_list(text))
+    except ValueError:
+        raise UserError(f"--tta_scales={text!r} must be numbers, for example 1,2.") from None
+    if not all(0.0 < value < float("inf") for value in found):
+        raise UserError(f"--tta_scales={text!r} must be numbers greater than 0.")
+    return found
 
 
 def _check_auto(settings: config.Config) -> None:
@@ -152,6 +185,11 @@ def _check_training(settings: config.Config) -> None:
 
 
 def _check_run(settings: config.Config) -> None:
+    if settings.num_workers > 1 and settings.stage != "pseudo":
+        raise UserError(
+            f"--num_workers={settings.num_workers} is for --stage=pseudo alone, which several "
+            f"workers do together; got --stage={settings.stage}."
+        )
     if bool(settings.workdirs) != (settings.stage == "compare"):
         raise UserError("--workdirs=A,B,C and --stage=compare go together.")
     if settings.strategy == "multi_worker" and "TF_CONFIG" not in os.environ:

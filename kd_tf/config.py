@@ -6,6 +6,12 @@ stage is part of that stage's identity: changing it means doing the stage again.
 
 import dataclasses
 
+from kd_tf import setting
+from kd_tf.names import NAMES
+from kd_tf.setting import STUDENT, TRAINING
+
+_run, _data, _labels, _train = setting.run, setting.data, setting.labels, setting.train
+
 STAGES = (
     "all",
     "teacher",
@@ -19,43 +25,10 @@ STAGES = (
     "probe",
     "compare",
 )
-TRAINING = ("teacher", "pretrain", "finetune", "baseline")
-STUDENT = ("pretrain", "finetune", "baseline")
 # Stages whose own form of a training setting (--pretrain_batch_size) wins over the common one.
 # The baseline trains from scratch as pretrain does, and takes pretrain's.
 OVERRIDING = ("teacher", "pretrain", "finetune")
 _SCENES = {"labeled": ("scenes:train",), "eval_data": "scenes:eval"}
-
-
-def setting(default, text: str, *, stages: tuple[str, ...] = (), group: str, **limits):
-    """A field of `Config`.
-
-    Args:
-        default: The default; its type is the flag's type. () makes a repeatable text flag.
-        text: The help, one sentence.
-        stages: Those whose result depends on it; none for what changes only how a run goes.
-        group: Heading in `--helpfull`.
-        **limits: `choices` (allowed values), `low` and `high` (inclusive), `above`
-            (exclusive), `per_stage=True` where --teacher_*, --pretrain_*, --finetune_* exist too.
-    """
-    metadata = {"help": text, "stages": stages, "group": group, **limits}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def _run(default, text, **more):
-    return setting(default, text, group="run", **more)
-
-
-def _data(default, text, *stages, **more):
-    return setting(default, text, stages=stages, group="data", **more)
-
-
-def _labels(default, text, *, stages=("pseudo",), **more):
-    return setting(default, text, stages=stages, group="pseudo labels", **more)
-
-
-def _train(default, text, *, stages=TRAINING, **more):
-    return setting(default, text, stages=stages, group="training", **more)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +36,13 @@ class Config:
     """One run's settings. Values in `overrides` win over the common ones of their stage."""
 
     stage: str = _run("all", "What to do.", choices=STAGES)
-    workdir: str = _run("runs/default", "Folder of the run; every stage has its own inside.")
+    workdir: str = _run(
+        "runs/default", "Folder of the run; every stage has its own inside.", path=True
+    )
     overwrite: bool = _run(
-        False, "Do a stage again; the old folder is kept, and teachers' answers."
+        False,
+        "Do a stage again, or with --stage=all those whose settings changed; the old folder is "
+        "kept, and teachers' answers.",
     )
     dry_run: bool = _run(False, "Say what would be done and why, and stop.")
     verify: bool = _run(False, "Check the records of WORKDIR (sha256, counts) instead of a stage.")
@@ -82,13 +59,20 @@ class Config:
         stages=TRAINING,
         choices=("float32", "bfloat16"),
     )
-    jit_compile: bool = _run(False, "Compile the training step with XLA.", stages=TRAINING)
+    jit_compile: bool = _run(False, "Compile the training step with XLA.")
     workdirs: str = _run("", "Finished runs, comma separated, for --stage=compare.")
 
     labeled: tuple = _data(
         (), "Labelled data; repeatable. Default: the embedded scenes.", "labeled"
     )
-    classes: str = _data("", "Class names: a file, one a line, or a comma list.", "labeled")
+    classes: str = _data(
+        "",
+        "Class names: a file, one a line, or a comma list.",
+        "labeled",
+        "pseudo",
+        "evaluate",
+        path=True,
+    )
     drop_classes: str = _data("", "Classes of the data to leave out, comma separated.", "labeled")
     val_data: str = _data("", "Validation data: chooses checkpoints and thresholds.", "labeled")
     val_fraction: float = _data(
@@ -113,7 +97,11 @@ class Config:
         low=0,
     )
     label_ids: str = _data(
-        "", "File of image ids, one a line, instead of a share.", "finetune", "baseline"
+        "",
+        "File of image ids, one a line, instead of a share.",
+        "finetune",
+        "baseline",
+        path=True,
     )
     unlabeled: tuple = _data(
         (), "Images to pseudo-label; repeatable. Default: those of --labeled.", "pseudo"
@@ -136,6 +124,7 @@ class Config:
         "",
         "Lowest score of a pseudo label: a number, a file (JSON), or auto. Default: auto where "
         "there is labelled data, else 0.5.",
+        path=True,
     )
     ignore_threshold: float = _labels(
         0.25, "Scores from here to the threshold: neither object nor background.", low=0.0, high=1.0
@@ -160,6 +149,7 @@ class Config:
         "",
         "Rules for teachers' classes, text or file: car=vehicle,truck=vehicle,bird=-.",
         stages=("pseudo", "evaluate"),
+        path=True,
     )
     drop_unknown_classes: bool = _labels(
         False,
@@ -182,7 +172,7 @@ class Config:
         stages=("predictions", "evaluate"),
     )
     min_teacher_ap: float = _labels(0.0, "No teacher below this AP may label.", low=0.0, high=1.0)
-    also_write: str = _labels("", "Write the labels also as: coco, yolo (comma list).")
+    also_write: str = _labels("", "Write the labels also in these formats.", parts=("coco", "yolo"))
     num_shards: int = _labels(
         8, "Files the pseudo labels are written to.", low=1, stages=("pseudo", "predictions")
     )
@@ -190,12 +180,15 @@ class Config:
     num_workers: int = _labels(1, "How many workers label together.", low=1, stages=())
     pseudo_batch_size: int = _labels(16, "Images the teacher sees at once.", low=1, stages=())
 
-    teacher_model: str = _train("yolov8_xs", "Network of stage teacher.", stages=("teacher",))
-    student: str = _train("yolov8_tiny", "Network of the student.", stages=STUDENT)
+    teacher_model: str = _train(
+        "yolov8_xs", "Network of stage teacher.", stages=("teacher",), choices=NAMES
+    )
+    student: str = _train("yolov8_tiny", "Network of the student.", stages=STUDENT, choices=NAMES)
     backbone_weights: str = _train(
         "",
         "Backbone weights (.weights.h5 or .npz) to start from.",
         per_stage=("teacher", "pretrain"),
+        path=True,
     )
     allow_missing: str = _train("", "Layers, comma separated, that may lack weights in that file.")
     teacher_steps: int = _train(300, "Steps of stage teacher.", stages=("teacher",), low=1)
@@ -208,7 +201,9 @@ class Config:
     batch_size: int = _train(8, "Images a step, over all devices.", low=1, per_stage=True)
     learning_rate: float = _train(0.0, "Peak rate; 0: the network's.", low=0.0, per_stage=True)
     optimizer: str = _train("adamw", "Update rule.", choices=("adamw", "sgd"), per_stage=True)
-    weight_decay: float = _train(0.0005, "Decoupled weight decay.", low=0.0, per_stage=True)
+    weight_decay: float = _train(
+        0.0005, "Decoupled weight decay.", low=0.0, high=1.0, per_stage=True
+    )
     warmup_fraction: float = _train(
         0.03, "Share of the steps with linear warm-up.", low=0.0, high=0.9, per_stage=True
     )
@@ -217,12 +212,12 @@ class Config:
     )
     clip_norm: float = _train(10.0, "Global gradient norm is clipped here; 0: never.", low=0.0)
     ema_decay: float = _train(
-        0.998, "Of the averaged weights that are validated and kept; 0: off.", low=0.0, high=1.0
+        0.998, "Of the averaged weights that are validated and kept; 0: off.", low=0.0, below=1.0
     )
     accumulate: int = _train(1, "Micro-batches per step.", low=1, per_stage=True)
-    steps_per_call: int = _train(10, "Steps per call of the device.", low=1)
+    steps_per_call: int = _train(10, "Steps per call of the device.", stages=(), low=1)
     eval_every: int = _train(250, "Steps between validations.", low=1, per_stage=True)
-    checkpoint_every: int = _train(100, "Steps between checkpoints.", low=1)
+    checkpoint_every: int = _train(100, "Steps between checkpoints.", stages=(), low=1)
     max_boxes: int = _train(100, "Most boxes of an image that a step sees.", low=1)
     flip: float = _train(0.5, "Share of images mirrored.", low=0.0, high=1.0, per_stage=True)
     scale_jitter: str = _train("0.8,1.25", "Range of random zoom; 1,1: none.", per_stage=True)
@@ -240,13 +235,14 @@ class Config:
         choices=("none", "linear", "power"),
     )
 
-    export_formats: str = setting(
+    export_formats: str = setting.setting(
         "saved_model",
-        "Comma list of saved_model, tflite_float32, tflite_float16, tflite_int8, onnx.",
+        "What stage export writes.",
         stages=("export",),
         group="export",
+        parts=("saved_model", "tflite_float32", "tflite_float16", "tflite_int8", "onnx"),
     )
-    max_export_ap_drop: float = setting(
+    max_export_ap_drop: float = setting.setting(
         -1.0,
         "Export fails where a format loses more AP; negative: 0.002, and 0.02 for int8.",
         group="export",
@@ -287,6 +283,11 @@ def with_defaults(settings: Config) -> Config:
 def fields() -> tuple[dataclasses.Field, ...]:
     """The settings in the order they are defined, without `overrides`."""
     return tuple(field for field in dataclasses.fields(Config) if field.name != "overrides")
+
+
+def paths() -> tuple[str, ...]:
+    """Names of the settings that name, or may name, a file or folder."""
+    return tuple(field.name for field in fields() if field.metadata.get("path"))
 
 
 def override_stages(field: dataclasses.Field) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import functools
 
 from absl import flags
 
-from kd_tf import checks, config
+from kd_tf import checks, config, specs
 
 _DEFINE = {
     str: flags.DEFINE_string,
@@ -14,6 +14,9 @@ _DEFINE = {
     bool: flags.DEFINE_bool,
     tuple: flags.DEFINE_multi_string,
 }
+
+# Said of one call, not of the work.
+_OF_ONE_CALL = ("overwrite", "dry_run", "worker_index", "num_workers")
 
 
 def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
@@ -40,15 +43,20 @@ def read(flag_values: flags.FlagValues = flags.FLAGS) -> config.Config:
     """
     values, overrides = {}, []
     for field in config.fields():
-        value = flag_values[field.name].value
+        value = _value(flag_values, field.name, field)
         values[field.name] = tuple(value or ()) if isinstance(field.default, tuple) else value
         for stage in config.override_stages(field):
             name = f"{stage}_{field.name}"
             if flag_values[name].value is not None:
-                overrides.append((name, flag_values[name].value))
+                overrides.append((name, _value(flag_values, name, field)))
     result = config.Config(**values, overrides=tuple(overrides))
     checks.check(result)
     return result
+
+
+def _value(flag_values: flags.FlagValues, name: str, field: dataclasses.Field) -> object:
+    value = flag_values[name].value
+    return specs.expand(value) if field.metadata.get("path") else value
 
 
 def to_flagfile(settings: config.Config) -> str:
@@ -56,7 +64,7 @@ def to_flagfile(settings: config.Config) -> str:
     lines = []
     for field in config.fields():
         value = getattr(settings, field.name)
-        if value != field.default and field.name not in ("overwrite", "dry_run"):
+        if value != field.default and field.name not in _OF_ONE_CALL:
             several = value if isinstance(value, tuple) else (value,)
             lines += [_line(field.name, one) for one in several]
     lines += [_line(name, value) for name, value in settings.overrides]
@@ -70,6 +78,8 @@ def _line(name: str, value: object) -> str:
 
 
 def _help(field: dataclasses.Field) -> str:
-    choices = field.metadata.get("choices")
     text = field.metadata["help"]
-    return f"{text} One of: {', '.join(choices)}." if choices else text
+    for limit, words in (("choices", "One of"), ("parts", "A comma list of")):
+        if limit in field.metadata:
+            text += f" {words}: {', '.join(field.metadata[limit])}."
+    return text

@@ -64,7 +64,7 @@ def parse(text: str, kinds: dict[str, tuple[str, ...]]) -> Spec:
     Raises:
         UserError: Unknown kind or key, unset variable, or an option without `=`.
     """
-    kind, colon, rest = _expand(text).partition(":")
+    kind, colon, rest = expand(text, quote=True).partition(":")
     if not colon or kind not in kinds:
         raise UserError(
             f"{text!r} is not a spec of a known kind. Known: {', '.join(sorted(kinds))}; "
@@ -87,11 +87,22 @@ def parse(text: str, kinds: dict[str, tuple[str, ...]]) -> Spec:
     return Spec(text, kind, urllib.parse.unquote(location), options)
 
 
-def _expand(text: str) -> str:
+def expand(text: str, *, quote: bool = False) -> str:
+    """The text with each `${VAR}` replaced by the environment variable.
+
+    Args:
+        text: A path, or with `quote` a spec.
+        quote: Whether `%` and `?` in a value are literal, as in the location of a spec.
+
+    Raises:
+        UserError: A variable is not set.
+    """
+
     def value(match: re.Match) -> str:
         if match[1] not in os.environ:
             raise UserError(f"{text!r}: the environment variable {match[1]} is not set.")
-        return os.environ[match[1]].replace("%", "%25").replace("?", "%3F")
+        found = os.environ[match[1]]
+        return found.replace("%", "%25").replace("?", "%3F") if quote else found
 
     return re.sub(r"\$\{(\w+)\}", value, text)
 

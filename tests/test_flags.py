@@ -9,6 +9,7 @@ from absl import flags as absl_flags
 
 from kd_tf import checks, config, flags
 from kd_tf.errors import UserError
+from kd_tf.export.formats import FORMATS
 
 
 def _parse(*arguments: str) -> config.Config:
@@ -28,6 +29,23 @@ def test_stage_form_wins_over_common_and_baseline_follows_pretrain():
     assert of == {"teacher": 4, "pretrain": 2, "finetune": 4, "baseline": 2}
     assert settings.of("finetune", "learning_rate") == 0.1
     assert settings.of("baseline", "learning_rate") == config.Config().learning_rate
+
+
+def test_variables_in_paths_are_expanded(monkeypatch):
+    monkeypatch.setenv("SOMEWHERE", "/data")
+    settings = _parse(
+        "--label_ids=${SOMEWHERE}/ids.txt", "--teacher_backbone_weights=${SOMEWHERE}/w.npz"
+    )
+    assert settings.label_ids == "/data/ids.txt"
+    assert settings.of("teacher", "backbone_weights") == "/data/w.npz"
+    monkeypatch.delenv("SOMEWHERE")
+    with pytest.raises(UserError, match="variable SOMEWHERE is not set"):
+        _parse("--label_ids=${SOMEWHERE}/ids.txt")
+
+
+def test_export_formats_are_those_that_can_be_written():
+    field = {field.name: field for field in config.fields()}["export_formats"]
+    assert field.metadata["parts"] == tuple(FORMATS)
 
 
 def test_identity_holds_the_resolved_settings_of_the_stage_alone():
@@ -90,6 +108,13 @@ def test_every_setting_has_help_and_an_owner_or_is_about_the_run():
             ["--teacher=keras:a/m.keras", "--teacher=keras:b/m.keras"], "add name=", id="same_name"
         ),
         pytest.param(["--stage=compare"], "go together", id="compare_alone"),
+        pytest.param(["--also_write=cocoo"], "one of coco, yolo.*Did you mean 'coco'", id="parts"),
+        pytest.param(["--export_formats=tflite"], "not one of saved_model", id="formats"),
+        pytest.param(["--tta_scales=1;2"], "must be numbers, for example 1,2", id="scales"),
+        pytest.param(["--teacher_weights=big"], "must look like big=2", id="weights_form"),
+        pytest.param(["--teacher_weights=big=0"], "greater than 0", id="weights_sign"),
+        pytest.param(["--ema_decay=1"], "must be below 1", id="ema"),
+        pytest.param(["--weight_decay=5"], "at most 1", id="weight_decay"),
     ],
 )
 def test_read_wrong_settings_are_refused(arguments, message):

@@ -16,6 +16,7 @@ ROWS = [
         "files",
         "manifests",
         "progress",
+        "setting",
         "specs",
         "names",
         "flags",
@@ -25,7 +26,7 @@ ROWS = [
     },
 ]
 ROW = {name: row for row, names in enumerate(ROWS) for name in names}
-LIGHT = {"main", "config", "flags", "checks", "specs", "names", "errors"}
+LIGHT = {"main", "config", "setting", "flags", "checks", "specs", "names", "errors"}
 HEAVY = {"tensorflow", "keras", "keras_cv", "matplotlib", "sklearn", "pycocotools"}
 FORBIDDEN_CALLS = {"open", "COCO", "h5py.File", "os.remove", "os.rename", "os.makedirs", "os.mkdir"}
 

@@ -90,8 +90,7 @@ def _scored(folder: str, source: Source) -> Scored:
             if not name.endswith(".tfrecord"):
                 continue
             for one in read_predictions(files.join(folder, name)):
-                truth = source.read_labels(items[one.image_id])[0]
-                yield one.detections, truth.boxes, truth.classes, truth.is_crowd
+                yield one.detections, source.read_labels(items[one.image_id])[0]
 
     return match_to_labels(pairs(), num_classes=len(source.class_names))
 

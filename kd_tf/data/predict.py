@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
+import tensorflow as tf
 
 from kd_tf.data.batches import Batch, Facts, batches, load, padded_rows
 from kd_tf.data.check_detections import BadDetectionsError, check_detections
@@ -123,7 +124,7 @@ def _predicted(
 def _detect(detector: Detector, batch: Batch, source: Source, *, name: str) -> list[Detections]:
     try:
         return detector.detect(batch.images)
-    except UserError:
+    except (UserError, tf.errors.ResourceExhaustedError):
         raise
     except Exception as error:
         key = source.key(source.items[_failing_row(detector, batch)])

@@ -79,6 +79,12 @@ def parse_formats(text: str) -> tuple[str, ...]:
     return names
 
 
+def check_packages(names: Sequence[str]) -> None:
+    """Raises UserError where a format's optional package is not installed."""
+    if "onnx" in names:
+        _require("tf2onnx")
+
+
 def export(
     network: "ExportableNetwork",
     folder: str,
@@ -99,6 +105,7 @@ def export(
     Raises:
         UserError: tflite_int8 without representative images, or onnx without its packages.
     """
+    check_packages(formats)
     artefacts = []
     for name in formats:
         path = files.join(folder, FORMATS[name].file_name)
@@ -121,7 +128,6 @@ def _write(
 
         export_saved_model(network, path, meta=meta)
     elif name == "onnx":
-        _require("tf2onnx")
         from kd_tf.export.onnx_file import export_onnx
 
         export_onnx(network, path, meta=meta)
@@ -205,7 +211,8 @@ def _require(package: str) -> None:
     """Turns a missing optional package into an instruction."""
     if importlib.util.find_spec(package) is None:
         name = package.replace("_", "-")
-        raise UserError(f"This format needs the package {name}: pip install {name}.")
+        extra = " (the extra kd-tf[onnx] has all that ONNX needs)" if "onnx" in name else ""
+        raise UserError(f"This format needs the package {name}: pip install {name}{extra}.")
 
 
 def _size_bytes(path: str) -> int:

@@ -6,6 +6,7 @@ import tensorflow as tf
 from absl import logging
 
 from kd_tf import config
+from kd_tf.errors import UserError
 from kd_tf.stages.run import Run, start
 
 
@@ -23,20 +24,35 @@ def run(settings: config.Config) -> None:
         from kd_tf.stages import train
 
         train.check_all(one)
-    if settings.verify:
-        _verify(one)
-    else:
-        _STAGES[settings.stage](one)
+    try:
+        if settings.verify:
+            _verify(one)
+        else:
+            _STAGES[settings.stage](one)
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError(
+            f"The device is out of memory: {error.message.splitlines()[0]} Smaller: --batch_size "
+            "(--accumulate=N keeps the update the same), --pseudo_batch_size for teachers, "
+            "--image_size, --precision=bfloat16. The same command goes on from the last checkpoint."
+        ) from error
 
 
 def _all(one: Run) -> None:
+    from kd_tf.stages import preflight
+
     settings = one.settings
+    preflight.check(one)
     chain = [_pseudo, _pretrain]
     if settings.labeled:
         chain += [_finetune, _baseline]
     else:
         logging.info("No --labeled: the student learns from pseudo labels alone.")
-    for stage in [*chain, _export, _evaluate, _report]:
+    chain.append(_export)
+    if settings.labeled or settings.eval_data:
+        chain.append(_evaluate)
+    else:
+        logging.warning("No --eval_data: nothing is scored.")
+    for stage in [*chain, _report]:
         stage(one)
 
 

@@ -121,11 +121,13 @@ def _teacher(run: Run, spec: Spec, source: Source, names: tuple[str, ...]) -> _M
     def read() -> tuple[Detector | Recaller, Sequence[float], None]:
         one = teachers.load_teacher(run, spec)
         if hasattr(one, "check_images"):
-            one.check_images(source)
+            one.check_images([source])
         rules = categories.read_rules(
             run.settings.class_map, drop_unknown=run.settings.drop_unknown_classes
         )
-        coverage = categories.cover({spec.name: one.needs().class_names}, names, rules=rules)
+        known = one.needs().class_names
+        rules = categories.rules_for(rules, spec.name, known)
+        coverage = categories.cover({spec.name: known}, names, rules=rules)
         who = Labeller(spec.name, "", coverage.class_maps[0], np.ones(len(names)))
         return InRunClasses(one, who, class_names=names), [score.THRESHOLD] * len(names), None
 

@@ -8,11 +8,13 @@ from absl import logging
 
 from kd_tf import files
 from kd_tf.data.images import check_image
+from kd_tf.data.items import Source
 from kd_tf.data.records import from_example
 from kd_tf.data.shards import RecordSet
 from kd_tf.detectors.network import IOU_THRESHOLD, Network
 from kd_tf.detectors.network_detector import NetworkDetector
 from kd_tf.detectors.saving import load_network
+from kd_tf.errors import UserError
 from kd_tf.export import formats
 from kd_tf.export.meta import ExportMeta
 from kd_tf.manifests import is_complete
@@ -25,13 +27,16 @@ _BATCH_SIZE = 16
 
 
 def export(run: Run) -> bool:
-    """Exports the fine-tuned student, else the pre-trained one, and scores what was written."""
+    """Exports the fine-tuned student, else the pre-trained one, and scores what was written.
+
+    Without --eval_data and --labeled there is nothing to score on, and nothing is.
+    """
     name = "finetune" if is_complete(run.folder("finetune")) else "pretrain"
     inputs = {name: run.input_hash(run.need(name))}
-    source = score.held_out(run)
-    stage = job.Stage(
-        "export", run.folder("export"), inputs=inputs | {"eval_data": source.fingerprint}
-    )
+    source = score.held_out(run) if run.settings.eval_data or run.settings.labeled else None
+    if source:
+        inputs["eval_data"] = source.fingerprint
+    stage = job.Stage("export", run.folder("export"), inputs=inputs)
 
     def work() -> job.Result:
         network = load_network(run.folder(name, "model.keras"))
@@ -42,6 +47,11 @@ def export(run: Run) -> bool:
             meta=_meta(network, stage=name),
             representative=lambda: _representative(run),
         )
+        if not source:
+            logging.warning("No --eval_data: what is exported is not compared with the network.")
+            return job.Result(
+                info={one.format: {"size_bytes": one.size_bytes} for one in artefacts}
+            )
         return _measure(run, network, artefacts, source=source)
 
     return job.ensure(stage, run, work=work)
@@ -70,7 +80,7 @@ def _representative(run: Run) -> Iterator[np.ndarray]:
         yield check_image(record.encoded).pixels
 
 
-def _measure(run: Run, network: Network, artefacts: list, *, source) -> job.Result:
+def _measure(run: Run, network: Network, artefacts: list, *, source: Source) -> job.Result:
     """Scores each artefact beside the Keras network, on the same images."""
     score.refuse_leakage(run, source)
     limit = run.settings.max_export_ap_drop
@@ -79,6 +89,12 @@ def _measure(run: Run, network: Network, artefacts: list, *, source) -> job.Resu
     keras, counts = score.score(
         detector, source, thresholds=thresholds, folder=run.folder("export", "evaluate", "keras")
     )
+    if keras["AP"] is None:
+        raise UserError(
+            f"The data {source.name!r} has no object of the student's classes "
+            f"({', '.join(network.class_names)}), so nothing can be measured. Give another "
+            "--eval_data."
+        )
     rows = {}
     for one in artefacts:
         found, _ = score.score(

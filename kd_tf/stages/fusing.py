@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from absl import logging
 
-from kd_tf import config, files
+from kd_tf import checks, config, files
 from kd_tf.data import labeled, leakage
 from kd_tf.data.items import Source
 from kd_tf.data.shards import RecordSet
-from kd_tf.errors import UserError
 from kd_tf.evaluation.agreement import agreement
 from kd_tf.specs import DATA_KINDS, parse
 from kd_tf.stages import job, labels, teachers
@@ -26,6 +25,32 @@ from kd_tf.teachers.scored import Scored, match_to_labels
 THRESHOLDS = "thresholds.json"
 _COVERAGE = "coverage.json"
 _AGREEMENT = "agreement.json"
+
+
+def coverage(
+    run: Run,
+    known: dict[str, tuple[str, ...]],
+    data: tuple[labels.LabeledData, Source] | None,
+) -> categories.Coverage:
+    """Who knows which of the run's classes.
+
+    Args:
+        run: The run.
+        known: The classes of all its teachers, by name.
+        data: As in `Fusing`.
+
+    Raises:
+        UserError: A class of a teacher maps to none of the run's.
+    """
+    settings = run.settings
+    rules = categories.read_rules(settings.class_map, drop_unknown=settings.drop_unknown_classes)
+    if data:
+        names = data[0].class_names
+    elif settings.classes:
+        names = labels.class_list(settings, [])
+    else:
+        names = categories.joint_class_names(known, rules=rules)
+    return categories.cover(known, names, rules=rules)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,23 +133,13 @@ class Fusing:
 
     @functools.cached_property
     def _coverage(self) -> categories.Coverage:
-        settings = self.run.settings
-        rules = categories.read_rules(
-            settings.class_map, drop_unknown=settings.drop_unknown_classes
-        )
-        if self.data:
-            names = self.data[0].class_names
-        elif settings.classes:
-            names = labels.class_list(settings, [])
-        else:
-            names = categories.joint_class_names(self.known, rules=rules)
-        return categories.cover(self.known, names, rules=rules)
+        return coverage(self.run, self.known, self.data)
 
     @functools.cached_property
     def _labellers(self) -> list[Labeller]:
         coverage = self._coverage
         weights = categories.weights(
-            coverage, teacher_weights=_teacher_weights(self.run.settings.teacher_weights)
+            coverage, teacher_weights=checks.teacher_weights(self.run.settings)
         )
         plain = [
             Labeller(one.name, one.folder, class_map, row)
@@ -174,10 +189,7 @@ class Fusing:
         trials = [one for one in self.trials if one.name in {who.name for who in labellers}]
         truths = (source.read_labels(item)[0] for item in source.items)
         pairs = zip(self._fused(trials, labellers), truths, strict=True)
-        return match_to_labels(
-            ((found, truth.boxes, truth.classes, truth.is_crowd) for found, truth in pairs),
-            num_classes=len(data.class_names),
-        )
+        return match_to_labels(pairs, num_classes=len(data.class_names))
 
     def _agreement(self) -> dict:
         """How far the teachers agree on the images they label."""
@@ -203,11 +215,3 @@ class Fusing:
                 yield found[0]
             else:
                 yield fuse([found], weights=weights, settings=self._fusion)[0].detections
-
-
-def _teacher_weights(text: str) -> dict[str, float]:
-    pairs = [part.partition("=") for part in config.names_list(text)]
-    try:
-        return {name.strip(): float(value) for name, _, value in pairs}
-    except ValueError:
-        raise UserError(f"--teacher_weights={text!r} must look like big=2,small=1.") from None

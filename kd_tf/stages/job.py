@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import itertools
 import subprocess
 import time
 from collections.abc import Callable
@@ -45,13 +46,38 @@ class Stage:
     ) -> dict[str, manifests.Json]:
         """What decides whether work in the folder, finished or not, is what is asked for."""
         own = {**settings.identity(self.name), **self.more_identity}
-        inputs = self.inputs | (self.late_inputs() if finished else {})
+        named = _named_files(own)
+        own = {name: value for name, value in own.items() if name not in named}
+        inputs = self.inputs | {f"file of --{name}": digest for name, digest in named.items()}
+        inputs |= self.late_inputs() if finished else {}
         return {**own, **{_INPUT + name: digest for name, digest in inputs.items()}}
 
     def differences(self, settings: config.Config) -> list[str]:
         """What has changed since the finished work in the folder."""
-        old = manifests.read(self.folder).identity
-        return manifests.differences(old, self.identity(settings, finished=True))
+        return self.changes(manifests.read(self.folder).identity, settings, finished=True)
+
+    def changes(
+        self, old: dict[str, manifests.Json], settings: config.Config, *, finished: bool
+    ) -> list[str]:
+        """What has changed since an identity was written down.
+
+        What an earlier version counted as the stage's settings, and this one does not, is no
+        change.
+        """
+        new = self.identity(settings, finished=finished)
+        others = {field.name for field in config.fields()} - set(new)
+        kept = {name: value for name, value in old.items() if name not in others}
+        return manifests.differences(kept, new)
+
+
+def _named_files(own: dict[str, manifests.Json]) -> dict[str, str]:
+    """Setting -> content hash, where it names a file: what counts is what the file says."""
+    named = {name: own[name] for name in config.paths() if own.get(name)}
+    return {
+        name: files.sha256(path)
+        for name, path in named.items()
+        if files.exists(path) and not files.is_folder(path)
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +102,7 @@ def ensure(
     work: Callable[[], Result | None],
     by_all: bool = False,
     keep: bool = False,
+    shared: bool = False,
 ) -> bool:
     """Does a stage's work unless it is there.
 
@@ -86,7 +113,10 @@ def ensure(
             from there. None means that other workers still have something to finish.
         by_all: Whether all processes of a multi-worker strategy work together; else the
             chief works and the others wait for it.
-        keep: Whether --overwrite leaves finished work of the same identity alone.
+        keep: Whether --overwrite leaves finished work of the same identity alone, as it does
+            under --stage=all.
+        shared: Whether the processes of --num_workers do the work together; else the first
+            does it and the others wait.
 
     Returns:
         Whether anything was done.
@@ -95,15 +125,18 @@ def ensure(
         UserError: The folder holds work done with other settings, or from other inputs.
     """
     settings = run.settings
-    if not run.chief:
-        return _follow_chief(stage, settings, work if by_all else None)
-    if (keep or not settings.overwrite) and _is_finished(stage, settings):
+    if not run.chief or (settings.worker_index and not shared and not settings.dry_run):
+        together = by_all and not run.chief
+        return _follow_chief(stage, settings, work if together else None)
+    anew = settings.overwrite and stage.folder not in run.redone
+    if (keep or run.redo or not anew) and _is_finished(stage, settings):
         logging.info("stage %s: nothing to do, %s is complete.", stage.name, stage.folder)
         return False
     if settings.dry_run:
         logging.info("stage %s: would run in %s.", stage.name, stage.folder)
         return False
-    _clear_the_way(stage, settings, redo=run.redo)
+    _clear_the_way(stage, settings, redo=run.redo, anew=anew)
+    run.redone.add(stage.folder)
     files.write_json(files.join(stage.folder, _STARTED), stage.identity(settings))
     own = dataclasses.replace(settings, stage=_stage_flag(stage.name))
     files.write_text(files.join(stage.folder, _FLAGS), flags.to_flagfile(own))
@@ -120,12 +153,17 @@ def _follow_chief(
     stage: Stage, settings: config.Config, work: Callable[[], Result | None] | None
 ) -> bool:
     """A worker beside the chief does its part of the work, then waits for the manifest."""
-    if not _is_finished(stage, settings) and work:
-        work()
+    if not _is_finished(stage, settings):
+        if work:
+            work()
+        else:
+            logging.info("stage %s: waits for the first worker.", stage.name)
     waited = 0.0
     while not _is_finished(stage, settings):
         if waited >= _PATIENCE_S:
-            raise UserError(f"The chief has not finished stage {stage.name} in {waited:.0f} s.")
+            raise UserError(
+                f"The first worker has not finished stage {stage.name} in {waited:.0f} s."
+            )
         time.sleep(_POLL_S)
         waited += _POLL_S
     return bool(work)
@@ -140,24 +178,29 @@ def _stage_flag(name: str) -> str:
     return name if name in config.STAGES else "all"
 
 
-def _clear_the_way(stage: Stage, settings: config.Config, *, redo: bool) -> None:
+def _clear_the_way(stage: Stage, settings: config.Config, *, redo: bool, anew: bool) -> None:
     """Leaves the folder empty or with unfinished work of the same identity; else refuses."""
-    complete, overwrite = manifests.is_complete(stage.folder), settings.overwrite
+    complete = manifests.is_complete(stage.folder)
     changed = stage.differences(settings) if complete else _begun_otherwise(stage, settings)
-    if not changed and not (overwrite and complete):
+    if not changed and not (anew and complete):
         return
     own_changes = [line for line in changed if not line.startswith(_INPUT)]
     listed = "\n  ".join(changed)
-    if not overwrite and (own_changes or not redo):
+    if not anew and (own_changes or not redo):
         raise UserError(
             f"{stage.folder} holds the work of other settings or inputs:\n  {listed}\n"
             "Give those settings again, or another --workdir, or --overwrite to do it anew "
             "(the old folder is kept beside it)"
             + ("." if own_changes else "; --stage=all does so by itself.")
         )
-    kept = f"{stage.folder}.old-{time.strftime('%Y%m%dT%H%M%S')}"
+    kept = _free_name(f"{stage.folder}.old-{time.strftime('%Y%m%dT%H%M%S')}")
     files.rename(stage.folder, kept)
     logging.info("stage %s: done again, because\n  %s\nOld work: %s", stage.name, listed, kept)
+
+
+def _free_name(path: str) -> str:
+    names = (f"{path}-{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], names) if not files.exists(name))
 
 
 def _begun_otherwise(stage: Stage, settings: config.Config) -> list[str]:
@@ -166,7 +209,7 @@ def _begun_otherwise(stage: Stage, settings: config.Config) -> list[str]:
     # A stage that stopped before it made anything, say for a wrong setting, binds nobody.
     if not files.exists(path) or not set(files.list_folder(stage.folder)) - {_STARTED, _FLAGS}:
         return []
-    return manifests.differences(files.read_json(path), stage.identity(settings))
+    return stage.changes(files.read_json(path), settings, finished=False)
 
 
 def _finish(stage: Stage, result: Result, *, settings: config.Config, seconds: float) -> None:

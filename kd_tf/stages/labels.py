@@ -7,14 +7,13 @@ import io
 import numpy as np
 from absl import logging
 
-from kd_tf import config, files
+from kd_tf import config, files, manifests
 from kd_tf.data import labeled, leakage, splits, views
 from kd_tf.data.items import Source
 from kd_tf.data.rejects import check_fraction
 from kd_tf.data.shards import RecordSet
 from kd_tf.data.sources import open_source
-from kd_tf.errors import UserError
-from kd_tf.manifests import Counts
+from kd_tf.errors import RejectedError, UserError
 from kd_tf.specs import DATA_KINDS, parse
 from kd_tf.stages import job
 from kd_tf.stages.run import Run
@@ -76,6 +75,8 @@ class LabeledData:
         return self._source(VAL)
 
     def _source(self, part: str) -> Source:
+        if not manifests.is_complete(self.folder):
+            return self.listing  # A dry run: nothing has been written, or split.
         path = files.join(self.folder, f"{part}-*.tfrecord")
         return open_source(parse(f"records:{path}?name={part}", DATA_KINDS))
 
@@ -113,6 +114,7 @@ def ensure_labeled(run: Run) -> LabeledData:
         job.Stage("labeled", folder, inputs=inputs),
         run,
         work=functools.partial(_write, folder, listing=listing, val=val, settings=settings),
+        keep=True,
     )
     return LabeledData(folder, names, listing)
 
@@ -142,6 +144,7 @@ def _write(
     folder: str, *, listing: Source, val: Source | None, settings: config.Config
 ) -> job.Result:
     table = splits.class_table(listing)
+    _refuse_unusable(listing, table, where=" ".join(settings.labeled))
     train_rows = np.arange(len(listing.items))
     if val is None:
         train_rows, val_rows = splits.split_validation(
@@ -151,7 +154,7 @@ def _write(
         # What cannot be used is met, and counted, with the training images.
         train_rows = np.setdiff1d(np.arange(len(listing.items)), val_rows)
         splits.write_ids(files.join(folder, "val_ids.txt"), listing, rows=val_rows)
-    counts = Counts()
+    counts = manifests.Counts()
     known: dict[str, str] = {}
     for part, source in ((VAL, val), (TRAIN, views.subset(listing, train_rows))):
         counts.add(_write_part(folder, part, source, known=known))
@@ -167,13 +170,30 @@ def _write(
     return job.Result(tuple(outputs), counts, {"class_names": list(listing.class_names)})
 
 
-def _write_part(folder: str, part: str, source: Source, *, known: dict[str, str]) -> Counts:
+def _refuse_unusable(listing: Source, table: splits.ClassTable, *, where: str) -> None:
+    if table.usable.any():
+        return
+    try:
+        listing.read_labels(listing.items[0])
+    except RejectedError as error:
+        first = f"{listing.key(listing.items[0])}: {error}"
+        raise UserError(
+            f"--labeled={where}: none of {len(table)} images can be used. The first: {first}."
+        ) from error
+
+
+def _write_part(
+    folder: str, part: str, source: Source, *, known: dict[str, str]
+) -> manifests.Counts:
     num_shards = max(1, -(-len(source.items) // _IMAGES_PER_SHARD))
     counts = labeled.write_labeled(
         source, folder=folder, prefix=part, num_shards=num_shards, known=known
     )
     if not counts.written:
-        raise UserError(f"{source.name}: no usable image for {part}: {dict(counts.skipped)}.")
+        named = "; ".join(f"{why}: {what[0]}" for why, what in counts.examples.items())
+        raise UserError(
+            f"{source.name}: none of {counts.seen} images can be used for {part}. {named}."
+        )
     logging.info(
         "%s: %d images written, %d left out.", part, counts.written, counts.skipped.total()
     )

@@ -11,9 +11,10 @@ from kd_tf.data.items import Source
 from kd_tf.data.select import SelectSettings
 from kd_tf.data.sources import open_source
 from kd_tf.errors import UserError
+from kd_tf.geometry.detections import Detector
 from kd_tf.specs import DATA_KINDS, parse
 from kd_tf.stages import job, labels, teachers
-from kd_tf.stages.fusing import THRESHOLDS, Fusing
+from kd_tf.stages.fusing import THRESHOLDS, Fusing, coverage
 from kd_tf.stages.run import Run
 from kd_tf.stages.teachers import Question
 from kd_tf.teachers import thresholds
@@ -32,13 +33,16 @@ def pseudo(run: Run) -> bool:
         tried = [teachers.question(run, s, data[1], parts=("validation", s.name)) for s in specs]
     questions = {f"predictions {one.spec.name}": one for one in asked}
     questions |= {f"validation {one.spec.name}": one for one in tried}
+    inputs = {
+        f"question: {name}": manifests.content_hash(one.stage.identity(run.settings))
+        for name, one in questions.items()
+    }
+    if data:
+        inputs["labeled"] = run.input_hash(data[0].folder)
     stage = job.Stage(
         "pseudo",
         run.folder("pseudo"),
-        inputs={
-            f"question: {name}": manifests.content_hash(one.stage.identity(run.settings))
-            for name, one in questions.items()
-        },
+        inputs=inputs,
         late_inputs=lambda: {name: one.answers.hash() for name, one in questions.items()},
     )
     if run.settings.dry_run:
@@ -48,7 +52,7 @@ def pseudo(run: Run) -> bool:
     def work() -> job.Result | None:
         return _label(run, asked, tried, data=data)
 
-    return job.ensure(stage, run, work=work)
+    return job.ensure(stage, run, work=work, shared=True)
 
 
 def images(run: Run) -> Source:
@@ -92,8 +96,9 @@ def _label(
     num_shards = run.settings.num_shards
     told = [one.folder for one in (*answers, *trials)]
     remove_orphans(run.folder("pseudo"), answers=told, num_shards=num_shards)
+    on_load = _refuse_unfit(run, asked, tried, data=data)
     for one in (*tried, *first):
-        teachers.ask(run, one)
+        teachers.ask(run, one, on_load=on_load)
 
     @functools.cache
     def fusing(class_names: tuple[str, ...]) -> Fusing:
@@ -110,9 +115,31 @@ def _label(
             write = fusing(class_names).writer.write
             return lambda shard: beside.call(functools.partial(write, shard))
 
-        teachers.ask(run, last, beside=begin)
+        teachers.ask(run, last, on_load=on_load, beside=begin)
     waiting = [one.folder for one in (*answers, *trials) if not one.is_complete()]
     if waiting:
         logging.info("Fusing waits for other workers: %s.", ", ".join(waiting))
         return None
     return fusing(answers[-1].class_names()).finish()
+
+
+def _refuse_unfit(
+    run: Run,
+    asked: list[Question],
+    tried: list[Question],
+    *,
+    data: tuple[labels.LabeledData, Source] | None,
+) -> Callable[[str, Detector], None]:
+    """What is called with each teacher when it is loaded, before it has cost anything."""
+    known = {one.spec.name: one.answers.class_names() for one in asked if one.answers.is_complete()}
+    listings = [asked[0].source, *(one.source for one in tried[:1])]
+    others = (data[0].listing, data[1]) if data else ()
+
+    def check(name: str, teacher: Detector) -> None:
+        known[name] = teacher.needs().class_names
+        if len(known) == len(asked):
+            coverage(run, known, data)
+        if hasattr(teacher, "check_images"):
+            teacher.check_images(listings, others=others)
+
+    return check

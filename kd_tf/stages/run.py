@@ -20,11 +20,13 @@ class Run:
         settings: Its settings, defaults filled in.
         redo: Whether stages whose inputs changed are done again: for `--stage=all`.
         strategy: Where training runs; None in a run that trains nothing.
+        redone: Folders that this call has done already, so that --overwrite does none twice.
     """
 
     settings: config.Config
     redo: bool
     strategy: tf.distribute.Strategy | None = None
+    redone: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def chief(self) -> bool:

@@ -55,10 +55,7 @@ class Validator:
             (one.detections, self._source.read_labels(one.item)[0])
             for one in self._predict(network)
         )
-        scored = match_to_labels(
-            ((found, truth.boxes, truth.classes, truth.is_crowd) for found, truth in pairs),
-            num_classes=len(network.class_names),
-        )
+        scored = match_to_labels(pairs, num_classes=len(network.class_names))
         return fit_f1(scored, network.class_names, ignore_ratio=1.0).score.tolist()
 
     def _predict(self, network: Network) -> Iterator[Predicted]:

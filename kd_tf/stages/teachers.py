@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from absl import logging
 
-from kd_tf import config, files, manifests
+from kd_tf import checks, config, files, manifests
 from kd_tf.data.items import Source
 from kd_tf.errors import UserError
 from kd_tf.evaluation.coco import evaluate
@@ -84,9 +84,13 @@ def load_teacher(run: Run, spec: Spec) -> Detector:
     else:
         limits = load.LoadSettings(batch_size=settings.pseudo_batch_size, score_floor=_SCORE_FLOOR)
         one = load.load_teacher(spec, settings=limits)
+    if hasattr(one, "recall"):
+        if settings.tta_scales or settings.tta_flip or settings.tta_tiles:
+            logging.warning("%s: results are what they are; --tta_* does not apply.", spec.name)
+        return one
     fusion = FusionSettings(method="wbf")
-    if settings.tta_scales:
-        scales = tuple(float(part) for part in config.names_list(settings.tta_scales))
+    scales = checks.tta_scales(settings)
+    if scales:
         one = tta.Scaled(one, scales=scales, fusion=fusion)
     if settings.tta_flip:
         one = tta.FlippedToo(one, fusion=fusion)
@@ -101,7 +105,8 @@ def question(run: Run, spec: Spec, source: Source, *, parts: tuple[str, ...]) ->
         "predictions",
         run.folder(*parts),
         inputs={"listing": source.fingerprint, "teacher": _teacher_hash(run, spec)},
-        more_identity={"teacher": spec.text},
+        # The run's own teacher is known by its content, wherever the workdir lies.
+        more_identity={"teacher": spec.text if run.settings.teacher else "of stage teacher"},
     )
     return Question(spec, source, stage)
 
@@ -110,6 +115,7 @@ def ask(
     run: Run,
     asked: Question,
     *,
+    on_load: Callable[[str, Detector], None] | None = None,
     beside: Callable[[tuple[str, ...]], Callable[[int], None] | None] | None = None,
 ) -> None:
     """A teacher's raw predictions for a listing, made now if they are not there.
@@ -120,12 +126,15 @@ def ask(
     Args:
         run: The run.
         asked: The teacher, the listing and where the predictions go.
+        on_load: Called with the teacher's name and the teacher before it sees an image.
         beside: Given the teacher's classes, what to call with each shard that is finished.
     """
     name, folder = asked.spec.name, asked.stage.folder
 
     def work() -> job.Result | None:
         teacher = load_teacher(run, asked.spec)
+        if on_load:
+            on_load(name, teacher)
         class_names = teacher.needs().class_names
         counts = predict_job.label_predictions(
             teacher,
@@ -140,7 +149,7 @@ def ask(
             return None
         return job.Result(shards(folder), counts, {_NAMES: list(class_names)})
 
-    job.ensure(asked.stage, run, work=work, keep=True)
+    job.ensure(asked.stage, run, work=work, keep=True, shared=True)
 
 
 def workers(settings: config.Config) -> predict_job.Work:

@@ -194,41 +194,34 @@ def weights(
     coverage: Coverage,
     *,
     teacher_weights: Mapping[str, float] | None = None,
-    class_weights: Mapping[str, float] | None = None,
 ) -> np.ndarray:
     """How much each teacher counts in each class, for fusion.
 
     Args:
         coverage: Who knows what.
         teacher_weights: Factor by teacher; 1 where not given.
-        class_weights: Factor by "teacher/class name of the run"; 1 where not given.
 
     Returns:
         [T, C] float64; 0 where the teacher does not know the class.
 
     Raises:
-        UserError: An unknown teacher or class, or a weight that is not above 0.
+        UserError: An unknown teacher.
     """
     table = coverage.known.astype(np.float64)
     for name, value in (teacher_weights or {}).items():
-        table[_index(coverage.teachers, name, "teacher")] *= _positive(name, value)
-    for name, value in (class_weights or {}).items():
-        teacher, _, class_name = name.partition("/")
-        row = _index(coverage.teachers, teacher, "teacher")
-        table[row, _index(coverage.class_names, class_name, "class")] *= _positive(name, value)
+        if name not in coverage.teachers:
+            raise UserError(
+                f"A weight is given for teacher {name!r}. Known: {', '.join(coverage.teachers)}."
+            )
+        table[coverage.teachers.index(name)] *= value
     return table
 
 
-def _index(names: Sequence[str], name: str, what: str) -> int:
-    if name not in names:
-        raise UserError(f"A weight is given for {what} {name!r}. Known: {', '.join(names)}.")
-    return list(names).index(name)
-
-
-def _positive(name: str, value: float) -> float:
-    if not value > 0:
-        raise UserError(f"The weight of {name} is {value}; it must be above 0.")
-    return value
+def rules_for(rules: Rules, teacher: str, names: Sequence[str]) -> Rules:
+    """The rules without those for classes that only other teachers have."""
+    own = {*names, *(f"{teacher}/{name}" for name in names)}
+    to_run = {key: to for key, to in rules.to_run.items() if key in own}
+    return dataclasses.replace(rules, to_run=to_run, drop=rules.drop & own)
 
 
 def _by_rule(name: str, teacher: str, rules: Rules) -> str | None:

@@ -85,8 +85,6 @@ def label_predictions(
         UserError: The folder belongs to another listing, too many images are unusable,
             or the teacher fails.
     """
-    if hasattr(teacher, "check_images"):
-        teacher.check_images(source)
     with clear_write_errors(folder):
         _freeze_listing(source, folder)
     todo = [k for k in work.shards() if not files.exists(_path(folder, k, work.num_shards))]

@@ -1,6 +1,7 @@
 """`results:FILE.json?categories=FILE`: COCO results, so that a teacher of any framework gets in."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -74,15 +75,42 @@ class ResultsTeacher:
         rows = slice(0, 0) if place < 0 else slice(self._starts[place], self._starts[place + 1])
         return Detections(self._boxes[rows], self._scores[rows], self._classes[rows])
 
-    def check_images(self, source: Source) -> None:
-        """Raises UserError where results are for images that the source does not hold."""
-        known = {self._item_key(item) for item in source.items}
-        unknown = [key for key in self._keys.tolist() if key not in known]
+    def check_images(self, asked: Sequence[Source], *, others: Sequence[Source] = ()) -> None:
+        """Refuses to answer for the wrong images.
+
+        Args:
+            asked: All listings that the teacher will be asked about.
+            others: More images that results may be for.
+
+        Raises:
+            UserError: Results are for images that nobody holds, a listing has none, or two
+                listings have images that results cannot tell apart.
+        """
+        keys, known = set(self._keys.tolist()), set()
+        for source in asked:
+            held = {self._item_key(item) for item in source.items}
+            if known & held:
+                raise UserError(
+                    f"{self._text!r}: the data {asked[0].name!r} and {source.name!r} have images "
+                    f"that its results cannot tell apart, such as {min(known & held)!r}. Give "
+                    "?images=INSTANCES.json to join by file name, and files of different names."
+                )
+            if keys and held and not keys & held:
+                raise UserError(
+                    f"{self._text!r} has no result for any image of the data {source.name!r}. "
+                    "Give ?images=INSTANCES.json to join by file name. Where these are validation "
+                    "images: give results for them too, or --score_threshold=NUMBER and "
+                    "--calibration=none, which ask for none."
+                )
+            known |= held
+        known |= {self._item_key(item) for source in others for item in source.items}
+        unknown = sorted(keys - known)
         if unknown:
+            names = ", ".join(repr(source.name) for source in asked)
             raise UserError(
-                f"{self._text!r} has results for {len(unknown)} images that the data "
-                f"{source.name!r} does not hold, the first: {unknown[:10]}. Give the data they "
-                "were made of, or ?images=INSTANCES.json to join by file name."
+                f"{self._text!r} has results for {len(unknown)} images that the data {names} does "
+                f"not hold, the first: {unknown[:10]}. Give the data they were made of, or "
+                "?images=INSTANCES.json to join by file name."
             )
 
     def _result_key(self, image_id: int) -> int | str:

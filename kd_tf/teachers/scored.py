@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from kd_tf.data.items import Labels
 from kd_tf.geometry.detections import Detections
 
 # Pseudo labels that match a box at this overlap count as right, as in AP50.
@@ -29,23 +30,24 @@ class Scored:
 
 
 def match_to_labels(
-    images: Iterable[tuple[Detections, np.ndarray, np.ndarray, np.ndarray]],
+    images: Iterable[tuple[Detections, Labels]],
     *,
     num_classes: int,
 ) -> Scored:
     """Finds out which detections are right.
 
     Args:
-        images: For each image its detections, and what people marked: boxes [M, 4] xyxy,
-            classes [M], is_crowd [M] bool. Detections that lie half in a crowd count as
-            neither.
+        images: For each image its detections, and what people marked. Detections that lie half
+            in a crowd count as neither, nor do those of a class nobody looked for in the image.
         num_classes: C.
     """
     scores, classes, correct = [], [], []
     num_objects = np.zeros(num_classes, np.int64)
-    for found, boxes, labels, is_crowd in images:
-        num_objects += np.bincount(labels[~is_crowd], minlength=num_classes)
-        right, counted = _match(found, boxes, labels, is_crowd)
+    for found, labels in images:
+        num_objects += np.bincount(labels.classes[~labels.is_crowd], minlength=num_classes)
+        right, counted = _match(found, labels.boxes, labels.classes, labels.is_crowd)
+        if labels.judged is not None:
+            counted &= np.isin(found.classes, labels.judged)
         scores.append(found.scores[counted])
         classes.append(found.classes[counted])
         correct.append(right[counted])

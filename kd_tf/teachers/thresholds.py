@@ -1,6 +1,7 @@
 """Score thresholds per class: given, read from a file, or fitted; a person can edit them."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -71,17 +72,25 @@ def read(path: str, class_names: Sequence[str], *, ignore: float) -> Thresholds:
 
 
 def write(thresholds: Thresholds, path: str) -> None:
-    """Writes a file that `read` reads, each class with its reason."""
+    """Writes a file that `read` reads, each class with its reason.
+
+    Four digits, rounded down: a box whose score is the threshold stays a label.
+    """
     rows = zip(
         thresholds.class_names, thresholds.score, thresholds.ignore, thresholds.reasons, strict=True
     )
     files.write_json(
         path,
         {
-            name: {"score": round(float(s), 4), "ignore": round(float(i), 4), "why": why}
+            name: {"score": _rounded_down(s), "ignore": _rounded_down(i), "why": why}
             for name, s, i, why in rows
         },
     )
+
+
+def _rounded_down(value: float) -> float:
+    # The inner rounding keeps .4727, which is 4726.999... ten-thousandths.
+    return math.floor(round(float(value) * 1e4, 6)) / 1e4
 
 
 def _entry(path: str, value: object) -> tuple[float, float | None]:

@@ -143,9 +143,11 @@ class Tiled:
     def _look_at_whole(self, image: np.ndarray) -> Detections:
         needs = self._detector.needs()
         target, size = (needs.height, needs.width), image.shape[:2]
-        small = resize_image(tf.constant(image), target, resize="letterbox").numpy()
+        small = resize_image(
+            tf.constant(image), target, resize=needs.resize, pad_value=needs.pad_value
+        ).numpy()
         (found,) = self._detector.detect(small[None])
-        boxes = boxes_to_original(found.boxes, size, target, resize="letterbox")
+        boxes = boxes_to_original(found.boxes, size, target, resize=needs.resize)
         return Detections(boxes, found.scores, found.classes)
 
 

@@ -153,16 +153,17 @@ def class_loss(logits, labels, image, matched, *, loss, covers):
     total = 0.0
     for a, m in enumerate(matched.box):
         for c in range(logits.shape[1]):
-            if m >= 0:
-                own = classes[m] == c
-                if own or judged[c]:
-                    target = matched.target[a] if own else 0.0
-                    total += weights[m] * loss(logits[a, c], target)
-                continue
             hidden = any(
                 ignore[k] and classes[k] == c and covers(k, a) for k in range(len(classes))
             )
-            if judged[c] and not hidden and not matched.ignored[a]:
+            sure = judged[c] and not hidden
+            if m >= 0:
+                own = classes[m] == c
+                if own or sure:
+                    target = matched.target[a] if own else 0.0
+                    total += weights[m] * loss(logits[a, c], target)
+                continue
+            if sure and not matched.ignored[a]:
                 total += background * loss(logits[a, c], 0.0)
     return total
 

@@ -88,6 +88,15 @@ def test_positive_anchor_under_an_ignored_box_stays_positive(loss):
     assert under["class"] < alone["class"]
 
 
+def test_positive_anchor_does_not_learn_that_an_ignored_class_is_absent(loss):
+    _, gradient = loss(cases.labels([(SMALL, 1)], []))
+    _, unsure = loss(cases.labels([(SMALL, 1), (SMALL, 2, 1.0, True)], []))
+    positive = gradient[0, :, 1] < 0
+    assert positive.any() and (gradient[0, positive, 2] > 0).all()
+    assert not unsure[0, positive, 2].any()
+    np.testing.assert_array_equal(unsure[0, positive, :2], gradient[0, positive, :2])
+
+
 def test_ignored_box_is_never_learned(loss):
     sums, gradient = loss(cases.labels([(BIG, 1, 1.0, True)], [(SMALL, 0, 0.9, True)]))
     assert (sums["box"], sums["normalizer"]) == (0.0, 0.0)

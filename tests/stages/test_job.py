@@ -142,3 +142,52 @@ def test_ensure_leaves_a_flagfile_that_replays_the_stage(folder, tmp_path):
     values(["kd_tf", f"--flagfile={path}"])
     replayed = flags.read(values)
     assert (replayed.stage, replayed.teacher_steps) == ("teacher", 7)
+
+
+def test_ensure_overwrite_does_nothing_twice_in_one_call(folder):
+    work = _Work(folder)
+    _ensure(folder, work)
+    settings = dataclasses.replace(config.Config(), overwrite=True)
+    run, stage = Run(settings, redo=False), job.Stage("teacher", folder, inputs={"labeled": "a"})
+    assert job.ensure(stage, run, work=work) is True
+    assert job.ensure(stage, run, work=work) is False
+    assert work.calls == 2
+
+
+def test_ensure_overwrite_of_the_chain_redoes_what_changed_alone(folder):
+    work = _Work(folder)
+    _ensure(folder, work)
+    assert _ensure(folder, work, overwrite=True, redo=True) is False
+    assert _ensure(folder, work, overwrite=True, redo=True, teacher_steps=7) is True
+
+
+def test_ensure_old_work_of_one_second_has_different_names(folder, monkeypatch):
+    monkeypatch.setattr(job.time, "strftime", lambda _: "now")
+    for _ in range(3):
+        _ensure(folder, _Work(folder), overwrite=True)
+    parent = folder.rsplit("/", 1)[0]
+    old = {name for name in files.list_folder(parent) if ".old-" in name}
+    assert old == {"teacher.old-now", "teacher.old-now-2"}
+
+
+def test_ensure_an_edited_file_is_another_input(folder, tmp_path):
+    path = str(tmp_path / "start.npz")
+    files.write_text(path, "weights")
+    _ensure(folder, _Work(folder), backbone_weights=path)
+    assert _ensure(folder, _Work(folder), backbone_weights=path) is False
+    files.write_text(path, "other weights")
+    with pytest.raises(UserError, match="file of --backbone_weights: was"):
+        _ensure(folder, _Work(folder), backbone_weights=path)
+    assert _ensure(folder, _Work(folder), backbone_weights=path, redo=True) is True
+
+
+def test_ensure_of_several_workers_the_first_does_what_is_not_shared(folder, monkeypatch):
+    work = _Work(folder)
+
+    def first_worker(_):
+        monkeypatch.undo()
+        _ensure(folder, work, num_workers=2)
+
+    monkeypatch.setattr(job.time, "sleep", first_worker)
+    assert _ensure(folder, work, num_workers=2, worker_index=1) is False
+    assert work.calls == 1

@@ -168,3 +168,63 @@ def test_a_teacher_that_fails_at_once_binds_no_settings(settings):
     with pytest.raises(UserError, match="broken"):
         stages.run(broken)
     assert len(_pseudo(dataclasses.replace(settings, fusion_iou=0.4))) == NUM
+
+
+def _results(tmp_path, *, indices) -> str:
+    """What a perfect teacher of another framework would have written about training scenes."""
+    told = []
+    for index in indices:
+        truth = scene_labels(seed=0, index=index, size=64, split="train")
+        for (x1, y1, x2, y2), kind in zip(truth.boxes.tolist(), truth.classes, strict=True):
+            box = [x1, y1, x2 - x1, y2 - y1]
+            told.append({"image_id": index, "category_id": int(kind), "bbox": box, "score": 0.9})
+    categories = [{"id": i, "name": name} for i, name in enumerate(CLASS_NAMES)]
+    files.write_json(str(tmp_path / "results.json"), told)
+    files.write_json(str(tmp_path / "categories.json"), {"categories": categories})
+    return f"results:{tmp_path}/results.json?categories={tmp_path}/categories.json"
+
+
+@pytest.mark.parametrize("threshold", ["0.5", "auto"])
+def test_results_of_all_labelled_images_label_those_for_training(settings, tmp_path, threshold):
+    spec = _results(tmp_path, indices=range(NUM))
+    told = dataclasses.replace(settings, unlabeled=(), teacher=(spec,), score_threshold=threshold)
+    found = _pseudo(told)
+    assert len(found) == NUM // 2
+    for record in found:
+        index = int(record.source_id.rsplit("/", 1)[1])
+        truth = scene_labels(seed=0, index=index, size=64, split="train")
+        assert record.objects.working.sum() == len(truth.boxes)
+
+
+def test_results_for_unknown_images_stop_the_job_before_it_writes(settings, tmp_path):
+    spec = _results(tmp_path, indices=range(NUM + 2))
+    told = dataclasses.replace(settings, unlabeled=(), teacher=(spec,))
+    with pytest.raises(UserError, match=r"results.json.* for 2 images .*24, 25"):
+        stages.run(told)
+    found = files.list_folder(files.join(settings.workdir, "predictions", "results"))
+    assert not [name for name in found if name.endswith(".tfrecord")]
+
+
+def test_classes_that_do_not_fit_are_refused_before_an_image_is_labelled(settings):
+    few = dataclasses.replace(settings, labeled=(f"scenes:train?num={NUM}&size=64&classes=disc",))
+    with pytest.raises(UserError, match="square"):
+        stages.run(few)
+    found = files.list_folder(files.join(settings.workdir, "predictions", "all"))
+    assert not [name for name in found if name.endswith(".tfrecord")]
+
+
+def test_dry_run_of_an_empty_workdir_says_what_would_run(settings):
+    auto = dataclasses.replace(settings, score_threshold="auto", dry_run=True)
+    for unlabeled in (settings.unlabeled, ()):
+        stages.run(dataclasses.replace(auto, unlabeled=unlabeled))
+    assert not files.exists(settings.workdir)
+
+
+def test_rules_that_were_edited_are_read_again(settings, tmp_path):
+    path = str(tmp_path / "rules.txt")
+    files.write_text(path, "disc=ring")
+    ruled = dataclasses.replace(settings, class_map=path)
+    stages.run(ruled)
+    files.write_text(path, "disc=star")
+    with pytest.raises(UserError, match="file of --class_map: was"):
+        stages.run(ruled)

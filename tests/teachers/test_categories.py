@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from kd_tf.errors import UserError
-from kd_tf.teachers.categories import Rules, cover, joint_class_names, read_rules, weights
+from kd_tf.teachers.categories import (
+    Rules,
+    cover,
+    joint_class_names,
+    read_rules,
+    rules_for,
+    weights,
+)
 from kd_tf.teachers.synonyms import canonical
 
 COCO = ("person", "airplane", "motorcycle", "couch", "potted plant", "dining table", "tv")
@@ -112,11 +119,17 @@ def test_coverage_hash_changes_with_the_mapping_only():
 
 def test_weights_are_zero_where_a_class_is_unknown():
     coverage = cover({"a": ("cat", "dog"), "b": ("dog",)}, ("cat", "dog"))
-    table = weights(
-        coverage, teacher_weights={"a": 2.0}, class_weights={"a/dog": 0.5, "b/cat": 9.0}
-    )
-    np.testing.assert_array_equal(table, [[2.0, 1.0], [0.0, 1.0]])
+    table = weights(coverage, teacher_weights={"a": 2.0})
+    np.testing.assert_array_equal(table, [[2.0, 2.0], [0.0, 1.0]])
     with pytest.raises(UserError, match="teacher 'c'"):
         weights(coverage, teacher_weights={"c": 1.0})
-    with pytest.raises(UserError, match="above 0"):
-        weights(coverage, teacher_weights={"a": 0.0})
+
+
+def test_rules_for_one_teacher_leave_out_those_of_the_others():
+    rules = read_rules("van=car,b/dog=-,cat=-")
+    with pytest.raises(UserError, match="which no teacher has"):
+        cover({"a": ("car", "cat")}, ("car",), rules=rules)
+    own = rules_for(rules, "a", ("car", "cat"))
+    assert cover({"a": ("car", "cat")}, ("car",), rules=own).class_maps[0].tolist() == [0, -1]
+    other = rules_for(rules, "b", ("van", "dog"))
+    assert cover({"b": ("van", "dog")}, ("car",), rules=other).class_maps[0].tolist() == [0, -1]

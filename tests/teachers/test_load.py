@@ -11,7 +11,6 @@ from kd_tf.data.predict import predict
 from kd_tf.errors import UserError
 from kd_tf.geometry.detections import Detections, Needs
 from kd_tf.teachers.load import LoadSettings, content_hash, load_teacher
-from kd_tf.teachers.predict_job import Work, label_predictions
 from tests.teachers.made import CLASS_NAMES, RectangleTeacher, made_source
 
 
@@ -182,7 +181,7 @@ def results(tmp_path):
 def test_results_are_joined_by_image_id(results):
     teacher = load(results([_result(3, 9, score=0.9), _result(1), _result(3)]))
     assert teacher.needs().class_names == ("cat", "dog")
-    teacher.check_images(made_source(3))
+    teacher.check_images([made_source(3)])
     found = [p.detections for p in predict(teacher, made_source(3), batch_size=1)]
     assert [len(f) for f in found] == [1, 0, 2]
     np.testing.assert_allclose(found[0].boxes, [[2, 3, 12, 8]])
@@ -202,21 +201,29 @@ def test_results_are_joined_by_file_name(results, tmp_path):
 def test_results_for_unknown_images_are_refused(results):
     teacher = load(results([_result(1), _result(77), _result(78)]))
     with pytest.raises(UserError, match=r"2 images that the data 'made' does not hold.*77, 78"):
-        teacher.check_images(made_source(3))
+        teacher.check_images([made_source(3)])
 
 
-def test_results_for_unknown_images_stop_the_job_before_it_writes(results, tmp_path):
-    teacher = load(results([_result(77)]))
-    with pytest.raises(UserError, match="does not hold"):
-        label_predictions(
-            teacher, made_source(3), name="r", folder=str(tmp_path / "r"), work=Work(num_shards=1)
-        )
-    assert not (tmp_path / "r").exists()
+def test_results_may_be_for_more_images_than_are_asked_about(results):
+    teacher = load(results([_result(1), _result(3)]))
+    teacher.check_images([made_source(2)], others=[made_source(3)])
+
+
+def test_results_for_none_of_the_images_are_refused(results):
+    teacher = load(results([_result(3)]))
+    with pytest.raises(UserError, match="no result for any image of the data 'made'"):
+        teacher.check_images([made_source(2)], others=[made_source(3)])
+
+
+def test_results_that_cannot_tell_two_listings_apart_are_refused(results):
+    teacher = load(results([_result(1)]))
+    with pytest.raises(UserError, match=r"cannot tell apart, such as 1\..*images="):
+        teacher.check_images([made_source(2), made_source(3)])
 
 
 def test_results_empty_list_is_a_teacher_that_saw_nothing(results):
     teacher = load(results([]))
-    teacher.check_images(made_source(2))
+    teacher.check_images([made_source(2)])
     assert [len(p.detections) for p in predict(teacher, made_source(2), batch_size=1)] == [0, 0]
 
 

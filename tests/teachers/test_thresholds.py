@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from kd_tf.data.items import Labels
 from kd_tf.errors import UserError
 from kd_tf.geometry.detections import Detections
 from kd_tf.teachers import thresholds
@@ -17,10 +18,13 @@ def _found(*rows) -> Detections:
     return Detections(array[:, :4], array[:, 4], array[:, 5].astype(np.int32))
 
 
-def _marked(*rows):
+def _marked(*rows, judged=None) -> Labels:
     """Rows of (x1, y1, x2, y2, class, is_crowd)."""
     array = np.array(rows, np.float32).reshape(-1, 6)
-    return array[:, :4], array[:, 4].astype(np.int32), array[:, 5].astype(bool)
+    boxes, areas = array[:, :4], np.zeros(len(array), np.float32)
+    classes, is_crowd = array[:, 4].astype(np.int32), array[:, 5].astype(bool)
+    judged = None if judged is None else np.array(judged, np.int32)
+    return Labels(boxes, classes, is_crowd, areas, judged)
 
 
 def _scored(*columns, num_objects) -> Scored:
@@ -39,15 +43,22 @@ def test_match_to_labels_best_score_takes_the_object():
         (50, 50, 60, 60, 0.7, 1),  # in the crowd: counts as neither
     )
     scored = match_to_labels(
-        [(found, *_marked((0, 0, 10, 10, 0, 0), (40, 40, 90, 90, 1, 1)))], num_classes=2
+        [(found, _marked((0, 0, 10, 10, 0, 0), (40, 40, 90, 90, 1, 1)))], num_classes=2
     )
     assert scored.scores.tolist() == pytest.approx([0.6, 0.9, 0.8])
     assert scored.correct.tolist() == [False, True, False]
     assert scored.num_objects.tolist() == [1, 0]
 
 
+def test_match_to_labels_class_nobody_looked_for_counts_as_neither():
+    found = _found((0, 0, 10, 10, 0.9, 0), (0, 0, 10, 10, 0.8, 1))
+    scored = match_to_labels([(found, _marked(judged=[1]))], num_classes=2)
+    assert scored.scores.tolist() == pytest.approx([0.8])
+    assert scored.correct.tolist() == [False]
+
+
 def test_match_to_labels_no_objects_or_no_images():
-    scored = match_to_labels([(_found((0, 0, 9, 9, 0.5, 0)), *_marked())], num_classes=1)
+    scored = match_to_labels([(_found((0, 0, 9, 9, 0.5, 0)), _marked())], num_classes=1)
     assert scored.correct.tolist() == [False]
     assert match_to_labels([], num_classes=3).num_objects.tolist() == [0, 0, 0]
 
@@ -128,6 +139,13 @@ def test_fit_prior_meets_the_number_of_boxes():
 def test_fit_prior_without_detections_gives_no_labels():
     fitted = fit_prior([_found()], ("a",), boxes_per_image=2, ignore_ratio=0.5)
     assert fitted.score.tolist() == [1.0]
+
+
+def test_thresholds_written_are_rounded_down_so_that_no_label_is_lost(tmp_path):
+    path = str(tmp_path / "thresholds.json")
+    for score, written in ((121 / 256, 0.4726), (0.4727, 0.4727), (1.0, 1.0)):
+        thresholds.write(thresholds.fixed(("cat",), score=score, ignore=0.1), path)
+        assert thresholds.read(path, ("cat",), ignore=0.1).score.tolist() == [written]
 
 
 def test_thresholds_written_file_is_read_back_and_can_be_edited(tmp_path):

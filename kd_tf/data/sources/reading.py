@@ -105,11 +105,11 @@ def _header_of_file(path: str) -> images.Header:
         raise RejectedError("unreadable file", f"{path}: {error.message[:200]}") from error
 
 
-def need_folder(path: str, *, where: str) -> None:
-    """Raises UserError unless `path` is a folder."""
+def need_folder(path: str, *, where: str, advice: str = "Give a folder that holds images.") -> None:
+    """Raises UserError, which ends with `advice`, unless `path` is a folder."""
     if not files.is_folder(path):
         what = "is a file" if files.exists(path) else "does not exist"
-        raise UserError(f"{where}: the folder {path!r} {what}. Give a folder that holds images.")
+        raise UserError(f"{where}: the folder {path!r} {what}. {advice}")
 
 
 def need_file(path: str, *, where: str) -> None:

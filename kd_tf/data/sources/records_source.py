@@ -46,10 +46,10 @@ def open_records(spec: Spec) -> Source:
         raise UserError(f"{spec.text}: no usable record{first}.")
 
     def read_bytes(item: Item) -> bytes:
-        return _read(records, int(item.location), class_names=class_names).encoded
+        return _read(records, _number(item), class_names=class_names).encoded
 
     def read_sha256(item: Item) -> str:
-        return _read(records, int(item.location), class_names=class_names).sha256
+        return _read(records, _number(item), class_names=class_names).sha256
 
     return Source(
         name=spec.name,
@@ -83,7 +83,13 @@ def _read(records: RecordSet, number: int, *, class_names: tuple[str, ...]) -> R
 def _item(record: Record, number: int) -> Item:
     name = record.source_id or f"record-{number:08d}"
     image_id = int(name) if name.isdecimal() and len(name) < 19 else record.image_id
-    return Item(image_id, name, str(number), record.height, record.width)
+    # The file name is for teachers whose results are joined by it.
+    location = f"{number}/{record.filename}"
+    return Item(image_id, name, location, record.height, record.width)
+
+
+def _number(item: Item) -> int:
+    return int(item.location.partition("/")[0])
 
 
 def _with_unique_ids(items: Sequence[Item]) -> list[Item]:
@@ -99,7 +105,7 @@ def _label_reader(
     records: RecordSet, *, class_names: tuple[str, ...], name: str
 ) -> Callable[[Item], tuple[Labels, list[Reject]]]:
     def read_labels(item: Item) -> tuple[Labels, list[Reject]]:
-        record = _read(records, int(item.location), class_names=class_names)
+        record = _read(records, _number(item), class_names=class_names)
         rows = record.objects.working
         raw = packed.raw_boxes(
             record.objects.boxes[rows],

@@ -33,8 +33,9 @@ def open_voc(spec: Spec) -> Source:
     if difficult not in _DIFFICULT:
         raise UserError(f"{spec.text}: difficult={difficult} must be one of {_DIFFICULT}.")
     folder = files.join(spec.location, "Annotations")
-    reading.need_folder(spec.location, where=spec.text)
-    reading.need_folder(folder, where=spec.text)
+    advice = "Give the folder that holds Annotations/ and JPEGImages/ or Images/."
+    reading.need_folder(spec.location, where=spec.text, advice=advice)
+    reading.need_folder(folder, where=spec.text, advice=advice)
     stems = sorted(name[:-4] for name in files.list_folder(folder) if name.endswith(".xml"))
     if not stems:
         raise UserError(f"{spec.text}: {folder!r} holds no .xml file.")

@@ -184,6 +184,9 @@ def _people(
     """People's labels of the images that were pseudo-labelled, as far as there are any."""
     own = _records(workdir, "labeled", "train-*.tfrecord")
     specs = manifests.read(files.join(workdir, "pseudo")).identity.get("unlabeled")
+    if not specs and own is not None:
+        # Without other images the teachers labelled these records, under this name.
+        specs = [f"records:{files.join(workdir, 'labeled', 'train-*.tfrecord')}?name=train"]
     if not specs or open_source is None:
         return people.from_records(own, class_names)
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from kd_tf import files
 from kd_tf.evaluation.report import load_report, render_report
-from tests.evaluation.report.workdirs import HOSTILE, make_workdir, scenes
+from tests.evaluation.report.workdirs import HOSTILE, make_workdir, opened
 
 pytestmark = pytest.mark.slow
 _ARGUMENTS = (
@@ -45,7 +45,7 @@ def page(tmp_path_factory) -> tuple[pathlib.Path, str]:
     workdir = str(folder / "run")
     make_workdir(workdir, num_train=2000, num_eval=500)
     path = folder / "report.html"
-    render_report(load_report([workdir], open_source=scenes), path=str(path))
+    render_report(load_report([workdir], open_source=opened), path=str(path))
     return path, workdir
 
 

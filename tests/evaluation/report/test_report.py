@@ -10,7 +10,7 @@ from kd_tf.evaluation.report import load_report, render_report, to_html
 from kd_tf.evaluation.report.data import LabelFacts, ReportData, RunData, StageFacts
 from kd_tf.evaluation.report.gallery import to_data_uri
 from kd_tf.evaluation.report.verdict import judge_labels, judge_student
-from tests.evaluation.report.workdirs import HOSTILE, make_workdir, scenes
+from tests.evaluation.report.workdirs import HOSTILE, make_workdir, opened
 
 MODELS = ("teacher", "baseline", "pretrain", "finetune")
 
@@ -53,7 +53,7 @@ def workdir(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def loaded(workdir) -> ReportData:
-    return load_report([workdir], open_source=scenes)
+    return load_report([workdir], open_source=opened)
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +151,7 @@ def test_load_report_of_several_runs_compares_them(workdir, tmp_path):
     second, third = str(tmp_path / "second"), str(tmp_path / "third")
     make_workdir(second, num_train=6, num_eval=10, label_fraction=0.3, seed=1)
     make_workdir(third, num_train=6, num_eval=10, seed=2)
-    data = load_report([workdir, second, third], open_source=scenes)
+    data = load_report([workdir, second, third], open_source=opened)
     models = data.comparison["models"]
     assert set(models) == {f"{run}: {name}" for run in ("first", "second") for name in MODELS}
     assert len(models["first: finetune"]["AP"]["seeds"]) == 2

@@ -9,8 +9,8 @@ from kd_tf import files, manifests
 from kd_tf.data import label_map
 from kd_tf.data.items import Source
 from kd_tf.data.records import Record, human_objects, pseudo_objects, to_example
-from kd_tf.data.scenes import open_scenes
 from kd_tf.data.shards import write_shard
+from kd_tf.data.sources import open_source
 from kd_tf.evaluation.agreement import agreement
 from kd_tf.evaluation.ground_truth import ground_truth
 from kd_tf.evaluation.measure import measure, write_measured, write_metrics
@@ -30,7 +30,7 @@ THRESHOLD = 0.5
 
 def scenes(text: str, *, hostile: bool = True) -> Source:
     """Scenes; with `hostile` one class and the images bear names that would run as a script."""
-    source = open_scenes(parse(text, DATA_KINDS))
+    source = open_source(parse(text, DATA_KINDS))
     if not hostile:
         return source
     names = (HOSTILE, *source.class_names[1:])
@@ -39,6 +39,11 @@ def scenes(text: str, *, hostile: bool = True) -> Source:
         for item in source.items
     ]
     return dataclasses.replace(source, class_names=names, items=items)
+
+
+def opened(text: str) -> Source:
+    """What a report opens: hostile scenes, and the workdir's own records."""
+    return scenes(text, hostile=text.startswith("scenes:"))
 
 
 def detect(source: Source, row: int, *, skill: tuple, rng: np.random.Generator) -> Detections:
@@ -125,7 +130,9 @@ def _write_records(folder: str, source: Source, *, rng: np.random.Generator) -> 
             teachers=np.zeros(len(found), np.int32),
             score_threshold=thresholds,
         )
-        pseudo.append(to_example(Record(objects=objects, **common)))
+        # Teachers label the labelled records again, as a source of the name "train".
+        own = {**common, "source_id": f"train/{common['source_id']}"}
+        pseudo.append(to_example(Record(objects=objects, **own)))
         marked = human_objects(
             labels.boxes, labels.classes, is_crowd=labels.is_crowd, areas=labels.areas
         )
