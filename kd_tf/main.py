@@ -17,7 +17,11 @@ _USAGE = """Makes a small object detector from one or several big ones.
 
 python -m kd_tf.main --stage=all            the whole chain on the embedded scenes
 python -m kd_tf.main --stage=all --labeled=voc:DIR --eval_data=voc:DIR2   on your own images
---helpfull lists every setting, in groups.
+
+The usual flags: --stage --workdir --labeled --unlabeled --eval_data --teacher --class_map
+--label_fraction --image_size --teacher_model --student --teacher_steps --pretrain_steps
+--finetune_steps --batch_size --learning_rate --score_threshold --export_formats --strategy
+--precision --dry_run --overwrite. --helpfull explains every setting, in groups.
 """
 
 

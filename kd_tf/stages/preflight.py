@@ -34,7 +34,7 @@ def _check_files(settings: config.Config) -> None:
     if not _is_number(settings.score_threshold) and settings.score_threshold != "auto":
         named["--score_threshold"] = settings.score_threshold
     for flag, path in named.items():
-        if path and not files.exists(path):
+        if path and not path.startswith("kerascv:") and not files.exists(path):
             raise UserError(f"{flag}: there is no file {path!r}.")
     categories.read_rules(settings.class_map, drop_unknown=settings.drop_unknown_classes)
 
