@@ -217,16 +217,3 @@ def local_to_read(path: str) -> Iterator[str]:
         else:
             copy(path, target)
         yield target
-
-
-@contextlib.contextmanager
-def local_to_write(path: str) -> Iterator[str]:
-    """A local path to write a file or folder to; it is moved to `path` when the block ends well."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = join(folder, os.path.basename(path.rstrip("/")))
-        yield target
-        if os.path.isdir(target):
-            for file in walk(target):
-                copy(file, join(path, os.path.relpath(file, target)))
-        else:
-            copy(target, path)

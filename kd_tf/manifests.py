@@ -57,11 +57,6 @@ class Counts:
     def _most(self, reason: str) -> int:
         return _LISTED_IMAGES if self.skipped[reason] else _LISTED_BOXES
 
-    @property
-    def bad_fraction(self) -> float:
-        """Images left out over images met, in [0, 1]; 0 where none was met."""
-        return sum(self.skipped.values()) / self.seen if self.seen else 0.0
-
     def to_json(self) -> dict[str, Json]:
         """Plain values, reasons sorted, for `from_json`."""
         return {

@@ -29,7 +29,6 @@ if every image was read, 2 if some were not (their lines say why), 1 for any oth
 _EXIT_SOME_UNREADABLE = 2
 # Of a network whose file holds no working thresholds.
 _DEFAULT_THRESHOLD = 0.3
-_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # Where a SavedModel lies, seen from the folders a person would name.
 _INSIDE = ("", "saved_model", "export/saved_model")
 
@@ -94,11 +93,12 @@ def find_images(arguments: Sequence[str]) -> list[str]:
     A name that matches nothing is kept: it gets a line that says so.
     """
     from kd_tf import files
+    from kd_tf.data.sources.reading import is_image_name
 
     paths: list[str] = []
     for argument in arguments:
         if files.is_folder(argument):
-            names = [n for n in files.list_folder(argument) if n.lower().endswith(_IMAGE_ENDINGS)]
+            names = [name for name in files.list_folder(argument) if is_image_name(name)]
             paths += [files.join(argument, name) for name in names]
         else:
             paths += files.find(argument) or [argument]

@@ -88,5 +88,3 @@ def test_counts_add_keeps_sums_all_images_and_a_bounded_number_of_boxes():
     assert (total.seen, total.written, total.skipped["bad"]) == (100, 40, 60)
     assert total.examples["bad"] == [f"{number}.jpg" for number in range(30)] * 2
     assert total.examples["bad box"] == [f"box {number}" for number in range(20)]
-    assert total.bad_fraction == 0.6
-    assert Counts().bad_fraction == 0.0

@@ -13,30 +13,16 @@ _WINDOW = 64
 _NAMED = 10
 
 
-def read_digests(source: Source, *, rows: Sequence[int] | None = None) -> dict[str, str]:
+def read_digests(source: Source) -> dict[str, str]:
     """sha256 of each original file -> the image's identity; of copies the first one.
 
     An image that cannot be read has no digest; whoever decodes it counts it.
-
-    Args:
-        source: Where the images come from.
-        rows: Indices into `source.items`; None means all.
     """
     digests: dict[str, str] = {}
-    for row, digest in _digests(source, range(len(source.items)) if rows is None else rows):
+    for row, digest in _digests(source, range(len(source.items))):
         if digest:
             digests.setdefault(digest, source.key(source.items[row]))
     return digests
-
-
-def duplicate_rows(source: Source) -> dict[int, int]:
-    """Row of each image whose file is a copy of an earlier one -> the row of that one."""
-    first: dict[str, int] = {}
-    copies = {}
-    for row, digest in _digests(source, range(len(source.items))):
-        if digest and first.setdefault(digest, row) != row:
-            copies[row] = first[digest]
-    return copies
 
 
 def refuse_leakage(

@@ -24,7 +24,6 @@ from kd_tf.teachers.fit_thresholds import fit_f1
 from kd_tf.teachers.label_job import PREFIX
 from kd_tf.teachers.scored import match_to_labels
 
-TRAINED = ("teacher", "baseline", "pretrain", "finetune")
 BATCH_SIZE = 25
 # Of a model that brings no thresholds of its own.
 THRESHOLD = 0.5

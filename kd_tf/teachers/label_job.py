@@ -13,6 +13,7 @@ from kd_tf.data import label_map
 from kd_tf.data.images import check_image
 from kd_tf.data.items import Source
 from kd_tf.data.records import Record, pseudo_objects, to_example
+from kd_tf.data.rejects import DUPLICATE
 from kd_tf.data.shards import INDEX_SUFFIX, shard_name, shard_rows, write_shard
 from kd_tf.errors import UserError
 from kd_tf.manifests import Counts
@@ -27,7 +28,6 @@ from kd_tf.teachers.predict_job import (
 from kd_tf.teachers.predictions import Prediction, read_predictions
 
 PREFIX = "pseudo"
-DUPLICATE = "duplicate image"
 _ASK_AGAIN = "Remove the folder `predictions` of the workdir and run the same command again."
 # Images fused together; what is in memory at most, whatever the size of the data set.
 _CHUNK = 64

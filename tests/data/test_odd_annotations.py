@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from kd_tf import files
-from kd_tf.data import leakage
 from kd_tf.data.shards import write_shard
 from kd_tf.data.survey import survey
 from kd_tf.errors import RejectedError, UserError
@@ -91,7 +90,6 @@ def test_same_image_under_two_names(tmp_path):
     assert (counts.seen, counts.written) == (2, 1)
     assert counts.skipped == {"duplicate image": 1}
     assert counts.examples["duplicate image"] == ["set/b.png: same as set/a.png"]
-    assert leakage.duplicate_rows(source) == {1: 0}
 
 
 def test_same_id_twice(tmp_path):

@@ -207,3 +207,16 @@ def test_pseudo_with_nothing_else_trains_a_teacher_first(tmp_path):
     assert "stage teacher trains one first" in found.stderr
     records_found = RecordSet.open(str(tmp_path / "runs" / "default" / "pseudo"))
     assert len(records_found) > 100
+
+
+def test_without_labels_and_evaluation_data_a_student_still_leaves(tmp_path):
+    settings = dataclasses.replace(
+        SETTINGS, workdir=str(tmp_path / "run"), labeled=(), eval_data="", label_fraction=1.0,
+        teacher=("python:tests.stages.oracle:build?name=all",),
+        score_threshold="0.5", ignore_threshold=0.25, export_formats="saved_model",
+    )  # fmt: skip
+    stages.run(settings)
+    assert manifests.is_complete(files.join(settings.workdir, "export"))
+    assert files.exists(files.join(settings.workdir, "export", "saved_model", "saved_model.pb"))
+    assert files.exists(files.join(settings.workdir, "report", "report.html"))
+    assert not files.exists(files.join(settings.workdir, "evaluate"))
