@@ -46,10 +46,11 @@ def draw(lines: list[tuple[str, dict]], *, path: str) -> None:
         mean, (low, high) = found["mean"], found["interval"]
         errors = [[max(mean - low, 0.0)], [max(high - mean, 0.0)]]
         axes.errorbar([mean], [row], xerr=errors, fmt="o", capsize=3, color="C0")
-        axes.plot(found["by_seed"], [row] * len(found["by_seed"]), "|", color="C1")
+        if len(found["by_seed"]) > 1:
+            axes.plot(found["by_seed"], [row] * len(found["by_seed"]), "|", color="C1")
     axes.axvline(0.0, color="black", linewidth=1)
     axes.set_yticks(range(len(lines)), [_label(*line) for line in lines])
-    axes.set_xlabel("difference in AP (dot and 95 % interval; ticks: seeds)")
+    axes.set_xlabel("difference in AP: mean and 95 % interval; upright ticks are single seeds")
     axes.grid(alpha=0.3)
     drawing.savefig(path, dpi=150, metadata={"Software": None})
     plt.close(drawing)
