@@ -25,8 +25,7 @@ STAGES = (
     "probe",
     "compare",
 )
-# Stages whose own form of a training setting (--pretrain_batch_size) wins over the common one.
-# The baseline trains from scratch as pretrain does, and takes pretrain's.
+# Stages with their own form of a training setting (--pretrain_flip); the baseline takes pretrain's.
 OVERRIDING = ("teacher", "pretrain", "finetune")
 _SCENES = {"labeled": ("scenes:train",), "eval_data": "scenes:eval"}
 
