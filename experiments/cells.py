@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import time
+from collections.abc import Iterable
 
 from absl import flags as absl_flags
 
@@ -31,6 +32,7 @@ class Cell:
         wanted: The settings that decide whether what lies in the folder is what is asked
             for; those of the runs it builds on are in it.
         needs: The cells it builds on; the parent is the first.
+        lender: The experiment whose cell it is; empty for the grid's own.
     """
 
     run: Run
@@ -39,11 +41,13 @@ class Cell:
     flags: tuple[str, ...]
     wanted: dict
     needs: tuple["Cell", ...] = ()
+    lender: str = ""
 
     @property
     def name(self) -> str:
         """What the log calls it."""
-        return f"{self.run.name}, seed {self.seed}"
+        lender = f"{self.lender}/" if self.lender else ""
+        return f"{lender}{self.run.name}, seed {self.seed}"
 
     def is_done(self) -> bool:
         """Whether it has finished with these settings."""
@@ -83,12 +87,39 @@ class Cell:
 
 
 def cells(grid: Grid, *, runs_folder: str) -> list[Cell]:
-    """All cells, in the order in which they are done: by run, then by seed."""
+    """All cells, in the order in which they are done: by run, then by seed.
+
+    Those of other experiments that they build on come first.
+    """
+    lent = {
+        (f"{other.name}/{cell.run.name}", cell.seed): cell
+        for other in grid.others.values()
+        for cell in cells(other, runs_folder=runs_folder)
+    }
     made: dict[tuple[str, int], Cell] = {}
     for run in grid.runs:
         for seed in grid.seeds_of(run):
-            made[run.name, seed] = _cell(grid, run, seed, pathlib.Path(runs_folder), made)
-    return list(made.values())
+            made[run.name, seed] = _cell(grid, run, seed, pathlib.Path(runs_folder), lent | made)
+    own = list(made.values())
+    needed = {cell.folder for cell in with_needs(own)}
+    borrowed = [
+        dataclasses.replace(cell, lender=name.partition("/")[0])
+        for (name, _), cell in lent.items()
+        if cell.folder in needed
+    ]
+    return borrowed + own
+
+
+def with_needs(given: Iterable[Cell]) -> list[Cell]:
+    """Cells and all that they build on, each once."""
+    found: dict[pathlib.Path, Cell] = {}
+    waiting = list(given)
+    while waiting:
+        cell = waiting.pop()
+        if cell.folder not in found:
+            found[cell.folder] = cell
+            waiting += cell.needs
+    return list(found.values())
 
 
 def _cell(

@@ -19,7 +19,8 @@
 
     [[run]]
     name = "share_20"
-    parent = "shared"                   # starts with the finished stages of this run
+    parent = "shared"                   # starts with the finished stages of this run, or of
+                                        # "NAME/RUN", a run of the experiment NAME beside this one
     take = ["labeled", "pretrain"]      # only these; default: all but its own stages
     flags = ["--label_fraction=0.2"]    # {NAME} is the folder of another run, same seed
     stages = ["finetune", "baseline", "evaluate"]
@@ -50,7 +51,10 @@ GRID = "grid.toml"
 STAGES = ("teacher", "pseudo", "pretrain", "finetune", "baseline", "evaluate")
 # What evaluate says of the labels that stage pseudo made, where people labelled the images too.
 LABELS = "pseudo_labels"
-TAKEN = ("labeled", "teacher", "predictions", "validation", "pseudo", "pretrain", "finetune")
+TAKEN = (
+    *("labeled", "teacher", "predictions", "validation"),
+    *("pseudo", "pretrain", "finetune", "baseline"),
+)
 _TOP = ("question", "flagfile", "seeds", "metrics", "price", "figure", "run", "compare")
 _OF_GRID = re.compile(r"(?<!\$)\{(\w+)\}")
 
@@ -115,7 +119,11 @@ class Compare:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """An experiment: see the module's text for its parts."""
+    """An experiment: see the module's text for its parts.
+
+    Attributes beside those parts:
+        others: Name -> the experiments on whose runs its own build.
+    """
 
     folder: pathlib.Path
     question: str
@@ -126,6 +134,7 @@ class Grid:
     price: Price = dataclasses.field(default_factory=Price)
     figure: Figure | None = None
     compare: tuple[Compare, ...] = ()
+    others: dict[str, "Grid"] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -141,8 +150,12 @@ class Grid:
         return run.seeds or self.seeds
 
 
-def load(folder: str) -> Grid:
+def load(folder: str, *, lends: bool = False) -> Grid:
     """The grid of an experiment's folder, checked.
+
+    Args:
+        folder: Of the experiment.
+        lends: Another experiment builds on this one, which then must stand alone.
 
     Raises:
         UserError: There is none, or a part of it is wrong; says which.
@@ -161,6 +174,9 @@ def load(folder: str) -> Grid:
             raise UserError(f"{path} lacks {key!r}.")
     runs = tuple(_build(Run, one, f"{path}, [[run]]") for one in content["run"])
     runs = tuple(_with_take(one) for one in runs)
+    lenders = dict.fromkeys(run.parent.partition("/")[0] for run in runs if "/" in run.parent)
+    if lends and lenders:
+        raise UserError(f"{path} builds on {', '.join(lenders)}: build on that, not on both.")
     grid = Grid(
         folder=place,
         question=content["question"],
@@ -175,6 +191,7 @@ def load(folder: str) -> Grid:
         compare=tuple(
             _build(Compare, one, f"{path}, [[compare]]") for one in content.get("compare", ())
         ),
+        others={name: load(str(place.parent / name), lends=True) for name in lenders},
     )
     _check(grid, str(path))
     return grid
@@ -220,7 +237,12 @@ def _with_take(run: Run) -> Run:
 
 def _check(grid: Grid, where: str) -> None:
     """Raises UserError for names that do not fit together."""
-    above: set[str] = set()
+    # Run -> its seeds; first those of other experiments.
+    above = {
+        f"{other.name}/{run.name}": other.seeds_of(run)
+        for other in grid.others.values()
+        for run in other.runs
+    }
     for run in grid.runs:
         here = f"{where}, run {run.name!r}"
         if run.name in above or not re.fullmatch(r"\w+", run.name):
@@ -232,12 +254,12 @@ def _check(grid: Grid, where: str) -> None:
         for name in run.needs():
             if name not in above:
                 raise UserError(f"{here} builds on {name!r}, which is not a run above it.")
-            missing = set(grid.seeds_of(run)) - set(grid.seeds_of(grid.run(name)))
+            missing = set(grid.seeds_of(run)) - set(above[name])
             if missing:
                 raise UserError(f"{here}: run {name!r} lacks its seeds {sorted(missing)}.")
         if run.show and "evaluate" not in run.stages:
             raise UserError(f"{here} shows scores, so its stages must end with evaluate.")
-        above.add(run.name)
+        above[run.name] = grid.seeds_of(run)
     rows = [run.row(model) for run in grid.runs for model in run.show]
     if len(set(rows)) < len(rows):
         twice = next(row for row in rows if rows.count(row) > 1)

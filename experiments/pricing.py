@@ -62,7 +62,10 @@ class Prices:
     """Seconds of a stage: from finished stages of its kind, else from the grid's own figures."""
 
     def __init__(self, grid: Grid, cells: Iterable[Cell]):
-        self._stated = grid.price
+        self._other_s = grid.price.other_s
+        self._images_per_s: dict[str, float] = {}
+        for one in (*grid.others.values(), grid):
+            self._images_per_s |= one.price.images_per_s
         self._where = f"{grid.folder}/grid.toml"
         self._measured: dict[tuple, list[float]] = {}
         for cell in cells:
@@ -83,13 +86,13 @@ class Prices:
         if one.kind in self._measured:
             return statistics.median(self._measured[one.kind]) * max(one.images, 1)
         if not one.images:
-            return self._stated.other_s
-        if one.network not in self._stated.images_per_s:
+            return self._other_s
+        if one.network not in self._images_per_s:
             raise UserError(
                 f"{self._where}: [price] images_per_s has no {one.network}; state how many images "
                 "a second it trains on, roughly."
             )
-        return self._stated.other_s + one.images / self._stated.images_per_s[one.network]
+        return self._other_s + one.images / self._images_per_s[one.network]
 
     def is_measured(self, one: Work) -> bool:
         """Whether the price comes from a finished stage."""

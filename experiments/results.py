@@ -25,7 +25,11 @@ Rows = dict[str, list[tuple[Cell, str]]]
 
 
 def write(grid: Grid, cells: Sequence[Cell], *, command: str) -> list[str]:
-    """Writes RESULTS.md (between its marks), results.json and figure.png; gives their paths."""
+    """Writes RESULTS.md (between its marks), results.json and figure.png; gives their paths.
+
+    Cells of other experiments have no rows here, and their costs are told there.
+    """
+    cells = [cell for cell in cells if not cell.lender]
     rows = _rows(cells)
     scores = {
         name: [_scores(grid, cell, model) for cell, model in found] for name, found in rows.items()

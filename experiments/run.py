@@ -206,15 +206,15 @@ def chosen(grid: Grid, cells: Sequence[Cell], *, only: str, seeds: str) -> list[
     if unknown:
         known = ", ".join(run.name for run in grid.runs)
         raise UserError(f"--only: no run is called {', '.join(sorted(unknown))}. Known: {known}.")
-    for run in reversed(grid.runs):
-        if run.name in names:
-            names |= set(run.needs())
     wanted = {int(text) for text in seeds.split(",") if text.strip()}
-    return [
+    asked = [
         cell
         for cell in cells
-        if (not names or cell.run.name in names) and (not wanted or cell.seed in wanted)
+        if (not names or (cell.run.name in names and not cell.lender))
+        and (not wanted or cell.seed in wanted)
     ]
+    folders = {cell.folder for cell in all_cells.with_needs(asked)}
+    return [cell for cell in cells if cell.folder in folders]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,6 +37,23 @@ FLAGS = """# a comment
 """
 
 
+# An experiment beside it, which goes on from one of its runs.
+BORROWS = """
+question = "And then?"
+flagfile = "../question/flags.txt"
+seeds = [0]
+[price]
+images_per_s = { yolov8_tiny = 50 }
+other_s = 10
+[[run]]
+name = "part"
+parent = "question/part"
+take = ["labeled", "baseline"]
+stages = ["evaluate"]
+show = { baseline = "labels" }
+"""
+
+
 @pytest.fixture
 def folder(tmp_path):
     place = tmp_path / "question"
@@ -112,6 +129,39 @@ def test_cells_fill_in_folders_of_the_same_seed(folder):
     assert "--teacher=keras:runs/question/shared/seed0/teacher/model.keras" in part.flags
     # The place of the runs decides nothing.
     assert part.wanted == cells.cells(grid.load(str(folder)), runs_folder="other")[2].wanted
+
+
+@pytest.fixture
+def borrowing(folder):
+    place = folder.parent / "borrowing"
+    place.mkdir()
+    (place / "grid.toml").write_text(BORROWS)
+    return place
+
+
+def test_cells_of_another_experiment_come_first_with_what_they_build_on(folder, borrowing):
+    made = cells.cells(grid.load(str(borrowing)), runs_folder="runs")
+    names = ["question/shared, seed 0", "question/part, seed 0", "part, seed 0"]
+    assert [cell.name for cell in made] == names
+    assert made[2].needs[0].folder == made[1].folder == pathlib.Path("runs/question/part/seed0")
+    # It is that experiment's cell, done with its settings: no work for either is done twice.
+    own = cells.cells(grid.load(str(folder)), runs_folder="runs")
+    assert made[1].wanted == own[2].wanted
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        pytest.param("question/part", "question/whole", "not a run above it", id="run"),
+        pytest.param("question/part", "nothing/part", r"nothing holds no grid\.toml", id="folder"),
+        pytest.param("question/part", "borrowing/part", "build on that, not on both", id="itself"),
+        pytest.param("seeds = [0]", "seeds = [1]", r"lacks its seeds \[1\]", id="seeds"),
+    ],
+)
+def test_load_refuses_a_wrong_lender(borrowing, old, new, message):
+    (borrowing / "grid.toml").write_text(BORROWS.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        grid.load(str(borrowing))
 
 
 def test_settings_with_a_wrong_flag_name_the_cell(folder):

@@ -4,7 +4,7 @@ import pytest
 
 from experiments import cells, claims, figure, grid, results, run
 from kd_tf.data.scenes import CLASS_NAMES, scene_labels
-from tests.experiments.test_grid import FLAGS, GRID
+from tests.experiments.test_grid import BORROWS, FLAGS, GRID
 from tests.experiments.test_run import PROGRAM
 
 FIGURE = '\n[figure]\nx_label = "share"\nlog = true\n'
@@ -73,6 +73,19 @@ def test_write_after_all_gives_table_difference_and_figure(place):
     numbers = json.loads((place / "question" / "results.json").read_text())
     assert [one["AP"] for one in numbers["rows"]["labels, 20 %"]] == [0.2, pytest.approx(0.3)]
     assert (place / "question" / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_write_has_no_rows_of_the_experiment_it_builds_on(place):
+    (place / "borrowing").mkdir()
+    (place / "borrowing" / "grid.toml").write_text(BORROWS)
+    found = grid.load(str(place / "borrowing"))
+    made = cells.cells(found, runs_folder=str(place / "runs"))
+    assert run.run_grid(found, made, program=PROGRAM, say=lambda _: None) == []
+    results.write(found, made, command="the command")
+    text = (place / "borrowing" / "RESULTS.md").read_text()
+    assert "| labels | .200 | - | 0 |" in text
+    assert "both" not in text
+    assert "1 of 1 cells have run" in text
 
 
 def test_claims_are_the_differences_with_a_headline(place):

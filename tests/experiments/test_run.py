@@ -10,7 +10,7 @@ import pytest
 from experiments import cells, grid, run
 from kd_tf.errors import UserError
 from tests.experiments import stub
-from tests.experiments.test_grid import FLAGS, GRID
+from tests.experiments.test_grid import BORROWS, FLAGS, GRID
 
 PROGRAM = (sys.executable, stub.__file__)
 
@@ -154,6 +154,16 @@ def test_chosen_brings_what_a_run_builds_on(place):
     assert [cell.name for cell in picked] == ["shared, seed 0", "part, seed 0"]
     with pytest.raises(UserError, match="no run is called nobody"):
         run.chosen(found, made, only="nobody", seeds="")
+
+
+def test_chosen_leaves_out_what_another_experiment_calls_the_same(place):
+    (place / "borrowing").mkdir()
+    borrows = BORROWS.replace("question/part", "question/shared").replace("baseline", "teacher")
+    (place / "borrowing" / "grid.toml").write_text(borrows)
+    found = grid.load(str(place / "borrowing"))
+    made = cells.cells(found, runs_folder=str(place / "runs"))
+    picked = run.chosen(found, made, only="part", seeds="")
+    assert [cell.name for cell in picked] == ["question/shared, seed 0", "part, seed 0"]
 
 
 def test_dry_run_runs_nothing(place, capsys):
