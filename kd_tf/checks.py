@@ -36,8 +36,12 @@ def _check_value(name: str, value: object, field: dataclasses.Field) -> None:
     limits = field.metadata
     if "choices" in limits:
         _check_word(name, value, limits["choices"])
-    for part in config.names_list(value) if "parts" in limits else ():
-        _check_word(name, part, limits["parts"])
+    if "parts" in limits:
+        parts = specs.names_list(value)
+        if field.default and not parts:
+            raise UserError(f"--{name} needs at least one of {', '.join(limits['parts'])}.")
+        for part in parts:
+            _check_word(name, part, limits["parts"])
     if isinstance(value, float) and value != value:
         raise UserError(f"--{name}={value} is not a number.")
     if "low" in limits and value < limits["low"]:
@@ -108,10 +112,9 @@ def _check_labels(settings: config.Config) -> None:
     chosen = config.with_defaults(settings).score_threshold
     if chosen == "auto":
         _check_auto(settings)
-    try:
-        threshold = float(chosen)
-    except ValueError:
+    if chosen == "auto" or threshold_file(settings):
         return
+    threshold = float(chosen)
     if not 0.0 <= threshold <= 1.0:
         raise UserError(f"--score_threshold={threshold} must be in [0, 1].")
     if settings.ignore_threshold > threshold:
@@ -121,10 +124,20 @@ def _check_labels(settings: config.Config) -> None:
         )
 
 
+def threshold_file(settings: config.Config) -> str:
+    """The file that --score_threshold names; "" where it is a number or auto."""
+    chosen = settings.score_threshold
+    try:
+        float(chosen or "0")
+    except ValueError:
+        return "" if chosen == "auto" else chosen
+    return ""
+
+
 def teacher_weights(settings: config.Config) -> dict[str, float]:
     """The weight of each teacher that --teacher_weights names."""
     text = settings.teacher_weights
-    pairs = [part.partition("=") for part in config.names_list(text)]
+    pairs = [part.partition("=") for part in specs.names_list(text)]
     try:
         found = {name.strip(): float(value) for name, _, value in pairs}
     except ValueError:
@@ -138,7 +151,7 @@ def tta_scales(settings: config.Config) -> tuple[float, ...]:
     """The scales of --tta_scales; none where it is empty."""
     text = settings.tta_scales
     try:
-        found = tuple(float(part) for part in config.names_list(text))
+        found = tuple(float(part) for part in specs.names_list(text))
     except ValueError:
         raise UserError(f"--tta_scales={text!r} must be numbers, for example 1,2.") from None
     if not all(0.0 < value < float("inf") for value in found):

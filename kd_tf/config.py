@@ -293,8 +293,3 @@ def override_stages(field: dataclasses.Field) -> tuple[str, ...]:
     """Stages with a form of their own of this setting."""
     per_stage = field.metadata.get("per_stage", ())
     return OVERRIDING if per_stage is True else tuple(per_stage)
-
-
-def names_list(text: str) -> tuple[str, ...]:
-    """The parts of a comma list, without blanks; an empty text gives none."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -27,8 +27,6 @@ Draws each image with its boxes to --output and prints one line of JSON for it. 
 if every image was read, 2 if some were not (their lines say why), 1 for any other error."""
 
 _EXIT_SOME_UNREADABLE = 2
-# Of a network whose file holds no working thresholds.
-_DEFAULT_THRESHOLD = 0.3
 # Where a SavedModel lies, seen from the folders a person would name.
 _INSIDE = ("", "saved_model", "export/saved_model")
 
@@ -81,9 +79,10 @@ def load_model(path: str, *, score_threshold: float | None = None) -> Model:
 def _load_keras(path: str) -> tuple[Detector, Sequence[float]]:
     from kd_tf.detectors.network_detector import NetworkDetector
     from kd_tf.detectors.saving import load_network
+    from kd_tf.geometry.detections import DEFAULT_THRESHOLD
 
     network = load_network(path)
-    default = [_DEFAULT_THRESHOLD] * len(network.class_names)
+    default = [DEFAULT_THRESHOLD] * len(network.class_names)
     return NetworkDetector(network, batch_size=1), network.meta.get("score_thresholds", default)
 
 

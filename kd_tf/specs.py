@@ -111,3 +111,8 @@ def nearest(word: str, known: dict | tuple) -> str:
     """Gives " Did you mean 'x'?" for the known word nearest to `word`, or an empty text."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def names_list(text: str) -> tuple[str, ...]:
+    """The parts of a comma list in its order, each once, without blanks; "" gives none."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

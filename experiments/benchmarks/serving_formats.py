@@ -41,7 +41,7 @@ flags.DEFINE_string("network", None, "A .keras file of this package.", required=
 flags.DEFINE_string("eval_data", None, "Spec of the images to score on.", required=True)
 flags.DEFINE_string("calibration_data", None, "Spec of images for int8.", required=True)
 flags.DEFINE_integer("num_calibration", 100, "How many of them.")
-flags.DEFINE_string("formats", ",".join(formats.FORMATS), "Comma list.")
+flags.DEFINE_multi_enum("formats", list(formats.FORMATS), list(formats.FORMATS), "May be repeated.")
 
 _TIMED_RUNS = 30
 
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> None:
         for artefact in formats.export(
             network,
             folder,
-            formats=formats.parse_formats(FLAGS.formats),
+            formats=FLAGS.formats,
             meta=_meta(network),
             representative=representative,
         ):

@@ -1,7 +1,6 @@
 """The export formats by name: write them, load them again, and judge what each one costs."""
 
 import dataclasses
-import difflib
 import importlib.util
 import io
 import zipfile
@@ -60,23 +59,6 @@ class Artefact:
     def load(self) -> Detector:
         """The artefact as a detector, read back from its files."""
         return load_detector(self.path)
-
-
-def parse_formats(text: str) -> tuple[str, ...]:
-    """The formats of a comma list, in its order, each once.
-
-    Raises:
-        UserError: None, or one that is unknown.
-    """
-    names = tuple(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
-    if not names:
-        raise UserError(f"Name at least one export format of {', '.join(FORMATS)}; got {text!r}.")
-    for name in names:
-        if name not in FORMATS:
-            near = difflib.get_close_matches(name, FORMATS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"{name!r} is no export format. Known: {', '.join(FORMATS)}.{hint}")
-    return names
 
 
 def check_packages(names: Sequence[str]) -> None:

@@ -7,6 +7,9 @@ import numpy as np
 
 Resize = Literal["letterbox", "letterbox_top_left", "stretch", "none"]
 
+# From this score on a detection is shown, of a model that brings no thresholds of its own.
+DEFAULT_THRESHOLD = 0.5
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Detections:

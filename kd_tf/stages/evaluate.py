@@ -16,7 +16,7 @@ from kd_tf.detectors.saving import load_network, read_spec
 from kd_tf.errors import UserError
 from kd_tf.evaluation.measure import write_metrics
 from kd_tf.export import formats
-from kd_tf.geometry.detections import Detector
+from kd_tf.geometry.detections import DEFAULT_THRESHOLD, Detector
 from kd_tf.specs import Spec
 from kd_tf.stages import job, label_quality, labels, score, teachers
 from kd_tf.stages.run import Run
@@ -129,7 +129,7 @@ def _teacher(run: Run, spec: Spec, source: Source, names: tuple[str, ...]) -> _M
         rules = categories.rules_for(rules, spec.name, known)
         coverage = categories.cover({spec.name: known}, names, rules=rules)
         who = Labeller(spec.name, "", coverage.class_maps[0], np.ones(len(names)))
-        return InRunClasses(one, who, class_names=names), [score.THRESHOLD] * len(names), None
+        return InRunClasses(one, who, class_names=names), [DEFAULT_THRESHOLD] * len(names), None
 
     return _Model(load.content_hash(spec), read)
 

@@ -18,6 +18,7 @@ from kd_tf.errors import UserError
 from kd_tf.export import formats
 from kd_tf.export.meta import ExportMeta
 from kd_tf.manifests import is_complete
+from kd_tf.specs import names_list
 from kd_tf.stages import job, labels, score
 from kd_tf.stages.run import Run
 from kd_tf.teachers.label_job import PREFIX
@@ -43,7 +44,7 @@ def export(run: Run) -> bool:
         artefacts = formats.export(
             network,
             run.folder("export"),
-            formats=formats.parse_formats(run.settings.export_formats),
+            formats=names_list(run.settings.export_formats),
             meta=_meta(network, stage=name),
             representative=lambda: _representative(run),
         )

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 from absl import logging
 
-from kd_tf import checks, config, files
+from kd_tf import checks, files
 from kd_tf.data import labeled, leakage
 from kd_tf.data.items import Source
 from kd_tf.data.shards import RecordSet
 from kd_tf.evaluation.agreement import agreement
-from kd_tf.specs import DATA_KINDS, parse
+from kd_tf.specs import DATA_KINDS, names_list, parse
 from kd_tf.stages import job, labels, teachers
 from kd_tf.stages.run import Run
 from kd_tf.stages.teachers import Answers
@@ -105,7 +105,7 @@ class Fusing:
         files.write_json(files.join(folder, _COVERAGE), coverage.to_json())
         if len(self.answers) > 1:
             files.write_json(files.join(folder, _AGREEMENT), self._agreement())
-        formats = config.names_list(self.run.settings.also_write)
+        formats = names_list(self.run.settings.also_write)
         if formats:
             also_write(RecordSet.open(folder), folder=folder, formats=formats)
         info = {"class_names": list(coverage.class_names), "coverage": coverage.hash()}
@@ -123,7 +123,7 @@ class Fusing:
             {one.sha256: one.key for one in seen},
             held_out_name="the validation data",
             used_name=" ".join(f"--unlabeled={text}" for text in settings.unlabeled),
-            allow=bool(names & set(config.names_list(settings.allow_leakage))),
+            allow=bool(names & set(names_list(settings.allow_leakage))),
         )
 
     @property

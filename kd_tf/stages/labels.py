@@ -14,7 +14,7 @@ from kd_tf.data.rejects import check_fraction
 from kd_tf.data.shards import RecordSet
 from kd_tf.data.sources import open_source
 from kd_tf.errors import RejectedError, UserError
-from kd_tf.specs import DATA_KINDS, parse
+from kd_tf.specs import DATA_KINDS, names_list, parse
 from kd_tf.stages import job
 from kd_tf.stages.run import Run
 
@@ -104,7 +104,7 @@ def ensure_labeled(run: Run) -> LabeledData:
     settings, folder = run.settings, run.folder("labeled")
     sources = [open_source(parse(text, DATA_KINDS)) for text in settings.labeled]
     names = class_list(settings, sources)
-    drop = config.names_list(settings.drop_classes)
+    drop = names_list(settings.drop_classes)
     listing = views.combine([views.relabel(one, names, drop=drop) for one in sources])
     inputs, val = {"listing": listing.fingerprint}, None
     if settings.val_data:
@@ -121,7 +121,7 @@ def ensure_labeled(run: Run) -> LabeledData:
 
 def class_list(settings: config.Config, sources: list[Source]) -> tuple[str, ...]:
     """The run's classes: --classes (a comma list or a file), else those of the data."""
-    drop = config.names_list(settings.drop_classes)
+    drop = names_list(settings.drop_classes)
     if not settings.classes:
         found = views.union_of_classes(sources)
         unknown = [name for name in drop if name not in found]
@@ -134,7 +134,7 @@ def class_list(settings: config.Config, sources: list[Source]) -> tuple[str, ...
         lines = files.read_text(settings.classes).splitlines()
         names = tuple(line.strip() for line in lines if line.strip())
     else:
-        names = config.names_list(settings.classes)
+        names = names_list(settings.classes)
     if not names or len(set(names)) < len(names):
         raise UserError(f"--classes={settings.classes} lists no class, or one of them twice.")
     return names
@@ -206,7 +206,7 @@ def _refuse_leakage(folder: str, val: Source, listing: Source, *, settings: conf
         leakage.read_digests(listing),
         held_out_name=f"--val_data={settings.val_data}",
         used_name=" ".join(f"--labeled={text}" for text in settings.labeled),
-        allow=val.name in config.names_list(settings.allow_leakage),
+        allow=val.name in names_list(settings.allow_leakage),
     )
 
 

@@ -1,11 +1,11 @@
 """What can be seen to fail is said before the first stage of a chain, not after the last."""
 
-from kd_tf import config, files, manifests
+from kd_tf import checks, config, files, manifests
 from kd_tf.data.items import Source
 from kd_tf.data.sources import open_source
 from kd_tf.errors import UserError
 from kd_tf.export import formats
-from kd_tf.specs import DATA_KINDS, parse
+from kd_tf.specs import DATA_KINDS, names_list, parse
 from kd_tf.stages import labels, score
 from kd_tf.stages.run import Run
 from kd_tf.teachers import categories
@@ -20,7 +20,7 @@ def check(run: Run) -> None:
     """
     settings = run.settings
     _check_files(settings)
-    formats.check_packages(formats.parse_formats(settings.export_formats))
+    formats.check_packages(names_list(settings.export_formats))
     for text in filter(None, (*settings.unlabeled, settings.val_data)):
         open_source(parse(text, DATA_KINDS))
     if settings.eval_data:
@@ -28,23 +28,16 @@ def check(run: Run) -> None:
 
 
 def _check_files(settings: config.Config) -> None:
-    named = {"--label_ids": settings.label_ids}
+    named = {
+        "--label_ids": settings.label_ids,
+        "--score_threshold": checks.threshold_file(settings),
+    }
     for stage in ("teacher", "pretrain"):
         named[f"--backbone_weights of {stage}"] = settings.of(stage, "backbone_weights")
-    if not _is_number(settings.score_threshold) and settings.score_threshold != "auto":
-        named["--score_threshold"] = settings.score_threshold
     for flag, path in named.items():
         if path and not path.startswith("kerascv:") and not files.exists(path):
             raise UserError(f"{flag}: there is no file {path!r}.")
     categories.read_rules(settings.class_map, drop_unknown=settings.drop_unknown_classes)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_held_out(run: Run, held_out: Source) -> None:

@@ -2,11 +2,11 @@
 
 from absl import logging
 
-from kd_tf import config, files
+from kd_tf import files
 from kd_tf.data.sources import open_source
 from kd_tf.evaluation.report.load import load_report
 from kd_tf.evaluation.report.render import render_report
-from kd_tf.specs import DATA_KINDS, parse
+from kd_tf.specs import DATA_KINDS, names_list, parse
 from kd_tf.stages.run import Run
 
 _PAGE = "report.html"
@@ -19,7 +19,7 @@ def report(run: Run) -> bool:
 
 def compare(run: Run) -> bool:
     """Writes one page over several runs."""
-    workdirs = list(config.names_list(run.settings.workdirs))
+    workdirs = list(names_list(run.settings.workdirs))
     return _write(run, workdirs, run.folder("compare", _PAGE))
 
 

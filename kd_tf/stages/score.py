@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from absl import logging
 
-from kd_tf import config, manifests, progress
+from kd_tf import manifests, progress
 from kd_tf.data import labeled, leakage
 from kd_tf.data.items import Source
 from kd_tf.data.predict import Predicted, Recaller, predict
@@ -16,8 +16,8 @@ from kd_tf.errors import UserError
 from kd_tf.evaluation.coco import evaluate as coco_evaluate
 from kd_tf.evaluation.ground_truth import GroundTruth, ground_truth
 from kd_tf.evaluation.measure import Timed, measure, write_measured
-from kd_tf.geometry.detections import Detector
-from kd_tf.specs import DATA_KINDS, parse
+from kd_tf.geometry.detections import DEFAULT_THRESHOLD, Detector
+from kd_tf.specs import DATA_KINDS, names_list, parse
 from kd_tf.stages import labels
 from kd_tf.stages.run import Run
 from kd_tf.teachers.fit_thresholds import fit_f1
@@ -25,8 +25,6 @@ from kd_tf.teachers.label_job import PREFIX
 from kd_tf.teachers.scored import match_to_labels
 
 BATCH_SIZE = 25
-# Of a model that brings no thresholds of its own.
-THRESHOLD = 0.5
 UNKNOWN_CLASS = "class outside the class list"
 _NAMED = 20
 
@@ -79,7 +77,7 @@ def held_out(run: Run) -> Source:
 
 def working_thresholds(network: Network) -> list[float]:
     """The scores, one per class, from which the network's detections are shown and counted."""
-    return network.meta.get("score_thresholds") or [THRESHOLD] * len(network.class_names)
+    return network.meta.get("score_thresholds") or [DEFAULT_THRESHOLD] * len(network.class_names)
 
 
 def score(
@@ -155,5 +153,5 @@ def refuse_leakage(run: Run, source: Source) -> None:
         used,
         held_out_name=f"--eval_data={run.settings.eval_data}",
         used_name=f"what {run.settings.workdir} learned from",
-        allow=source.name in config.names_list(run.settings.allow_leakage),
+        allow=source.name in names_list(run.settings.allow_leakage),
     )

@@ -14,6 +14,7 @@ from kd_tf.detectors import zoo
 from kd_tf.detectors.network import Network, count_parameters
 from kd_tf.detectors.saving import load_network, save_network
 from kd_tf.names import default_learning_rate
+from kd_tf.specs import names_list
 from kd_tf.stages import job, labels, pseudo, score
 from kd_tf.stages.run import Run, need_labels
 from kd_tf.teachers.label_job import PREFIX
@@ -189,7 +190,7 @@ def _build(settings: config.Config, lesson: Lesson) -> Network:
         precision=_POLICY[settings.precision],
         seed=settings.seed,
         backbone_weights=None if lesson.first_weights else weights or None,
-        allow_missing=config.names_list(settings.allow_missing),
+        allow_missing=names_list(settings.allow_missing),
     )
     if lesson.first_weights:
         first = load_network(lesson.first_weights)

@@ -3,35 +3,10 @@
 import pytest
 
 from kd_tf.errors import UserError
-from kd_tf.export.formats import FORMATS, Artefact, check_ap_drop, load_detector, parse_formats
+from kd_tf.export.formats import Artefact, check_ap_drop, load_detector
 
 SAVED_MODEL = Artefact("saved_model", "runs/export/saved_model", 1)
 INT8 = Artefact("tflite_int8", "runs/export/detector_int8.tflite", 1)
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        pytest.param("saved_model", ("saved_model",), id="one"),
-        pytest.param(" onnx , saved_model,onnx", ("onnx", "saved_model"), id="order_and_repeats"),
-        pytest.param(",".join(FORMATS), tuple(FORMATS), id="all"),
-    ],
-)
-def test_parse_formats(text, names):
-    assert parse_formats(text) == names
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        pytest.param("", "at least one", id="none"),
-        pytest.param("tflite_int4", "Did you mean 'tflite_int8'", id="unknown_with_neighbour"),
-        pytest.param("torch", "'torch' is no export format. Known: saved_model", id="unknown"),
-    ],
-)
-def test_parse_formats_refuses(text, message):
-    with pytest.raises(UserError, match=message):
-        parse_formats(text)
 
 
 @pytest.mark.parametrize(
