@@ -101,7 +101,11 @@ def train(
         state = train_step.build_state(build(), settings=settings)
     found = checkpoint.restore(folder, variables=state.named_variables(), settings=settings)
     done = found or Progress()
-    log = summaries.open_log(folder if strategies.is_chief(strategy) else None, step=done.step)
+    log = summaries.open_log(
+        folder if strategies.is_chief(strategy) else None,
+        step=done.step,
+        validated=[one.step for one in done.evaluations],
+    )
     run = _Run(state, batches, settings, folder, validate, strategy, log, _Timer())
     with stopping.naming_lost_workers(num_workers=strategies.num_workers(strategy)):
         try:

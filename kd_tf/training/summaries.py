@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Collection
 
 import tensorflow as tf
 
@@ -29,11 +30,19 @@ class Log:
     pending: list[Row] = dataclasses.field(default_factory=list)
 
 
-def open_log(folder: str | None, *, step: int) -> Log:
-    """A log that goes on after `step`: rows of later steps are cut off."""
+def open_log(folder: str | None, *, step: int, validated: Collection[int] = ()) -> Log:
+    """A log that goes on after `step`.
+
+    Rows of later steps are cut off, and validations of steps that are not in `validated`: those
+    were written, but the run was killed before it noted that they were done.
+    """
     if folder is None:
         return Log(None, None)
-    kept = [row for row in read_metrics(folder) if row["step"] <= step]
+    kept = [
+        row
+        for row in read_metrics(folder)
+        if row["step"] <= step and ("val_ap" not in row or row["step"] in validated)
+    ]
     files.write_text(files.join(folder, _METRICS), "".join(_line(row) for row in kept))
     return Log(folder, tf.summary.create_file_writer(files.join(folder, "tensorboard")))
 

@@ -51,6 +51,13 @@ def test_open_log_cuts_what_will_be_done_again(tmp_path, step, kept):
     assert [row["step"] for row in summaries.read_metrics(str(tmp_path))] == kept
 
 
+def test_open_log_cuts_a_validation_that_was_not_noted_as_done(tmp_path):
+    rows = [{"step": 2, "val_ap": 0.25}, {"step": 4, "loss": 0.5}, {"step": 4, "val_ap": 0.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summaries.open_log(str(tmp_path), step=4, validated=[2])
+    assert summaries.read_metrics(str(tmp_path)) == rows[:2]
+
+
 def test_a_log_without_folder_forgets():
     log = summaries.open_log(None, step=0)
     log.pending.append({"step": 1})
