@@ -18,6 +18,7 @@ def check(settings: config.Config) -> None:
     _check_specs(settings)
     _check_size(settings)
     _check_labels(settings)
+    _check_processes(settings)
     _check_training(settings)
     _check_run(settings)
 
@@ -102,11 +103,6 @@ def _check_labels(settings: config.Config) -> None:
     ]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} contradict each other; give one.")
-    if settings.worker_index >= settings.num_workers:
-        raise UserError(
-            f"--worker_index={settings.worker_index} must be below "
-            f"--num_workers={settings.num_workers}; workers count from 0."
-        )
     teacher_weights(settings)
     tta_scales(settings)
     chosen = config.with_defaults(settings).score_threshold
@@ -121,6 +117,19 @@ def _check_labels(settings: config.Config) -> None:
         raise UserError(
             f"--ignore_threshold={settings.ignore_threshold} must not exceed "
             f"--score_threshold={threshold}."
+        )
+
+
+def _check_processes(settings: config.Config) -> None:
+    if settings.worker_index >= settings.num_workers:
+        raise UserError(
+            f"--worker_index={settings.worker_index} must be below "
+            f"--num_workers={settings.num_workers}; workers count from 0."
+        )
+    if settings.overwrite and (settings.num_workers > 1 or settings.strategy == "multi_worker"):
+        raise UserError(
+            "--overwrite is for one process: of several, each would do anew what another has just "
+            "done. Rename the stage's folder in the workdir and start all of them without it."
         )
 
 

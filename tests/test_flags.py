@@ -99,6 +99,12 @@ def test_every_setting_has_help_and_an_owner_or_is_about_the_run():
         pytest.param(
             ["--score_threshold=0.2", "--ignore_threshold=0.3"], "must not exceed", id="band"
         ),
+        pytest.param(
+            ["--overwrite", "--stage=pseudo", "--num_workers=2"], "is for one process", id="anew"
+        ),
+        pytest.param(
+            ["--overwrite", "--strategy=multi_worker"], "is for one process", id="anew_together"
+        ),
         pytest.param(["--pretrain_accumulate=3"], "divisible by accumulate=3", id="accumulate"),
         pytest.param(["--scale_jitter=2,1"], "low <= high", id="jitter_order"),
         pytest.param(["--scale_jitter=x"], "two numbers", id="jitter_form"),
