@@ -209,7 +209,7 @@ class Config:
     decay_fraction: float = _train(
         0.2, "Share of the steps, the last ones, with decay.", above=0.0, high=1.0, per_stage=True
     )
-    clip_norm: float = _train(10.0, "Global gradient norm is clipped here; 0: never.", low=0.0)
+    clip_norm: float = _train(1.0, "Global gradient norm is clipped here; 0: never.", low=0.0)
     ema_decay: float = _train(
         0.998, "Of the averaged weights that are validated and kept; 0: off.", low=0.0, below=1.0
     )

@@ -57,7 +57,7 @@ class TrainSettings:
     optimizer: str = "adamw"
     momentum: float = 0.9
     weight_decay: float = 0.0
-    clip_norm: float = 10.0
+    clip_norm: float = 1.0
     ema_decay: float = 0.999
     accumulate: int = 1
     precision: str = "float32"

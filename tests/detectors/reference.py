@@ -105,10 +105,10 @@ def match_task_aligned(scores, predicted, points, boxes, classes, valid):
         inside = [a for a, (x, y) in enumerate(points) if x1 < x < x2 and y1 < y < y2]
         for a in range(num_anchors):
             overlap[m, a] = max(ciou(boxes[m], predicted[a]), 0.0)
-            alignment[m, a] = scores[a, classes[m]] ** 0.5 * overlap[m, a] ** 6
+            alignment[m, a] = scores[a, classes[m]] * overlap[m, a] ** 6
             preference[m, a] = nearness(points[a], boxes[m])
         preference[m, inside] += 1 + alignment[m, inside]
-        wanted[m, sorted(inside, key=lambda a: -alignment[m, a])[:10]] = True
+        wanted[m, sorted(inside, key=lambda a: -alignment[m, a])[:13]] = True
     box = np.array(
         [
             max(np.flatnonzero(wanted[:, a]), key=lambda m: overlap[m, a])

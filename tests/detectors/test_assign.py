@@ -37,25 +37,25 @@ def test_task_aligned_targets_by_hand():
     np.testing.assert_allclose(target, [1.0, 0.010176, 0.0], atol=2e-6)
 
 
-def test_task_aligned_score_counts_with_its_root():
-    # Equal boxes; scores .81 and .25 of the box's class: .9 and .5, so .5 / .9 of the best.
+def test_task_aligned_score_counts_as_it_is():
+    # Equal boxes; scores .8 and .2 of the box's class: a quarter of the best.
     _, _, target = _task_aligned(
         points=[[4, 4], [12, 12]],
         predicted=[[0, 0, 20, 20]] * 2,
-        scores=[[0.1, 0.81], [0.9, 0.25]],
+        scores=[[0.1, 0.8], [0.9, 0.2]],
         boxes=[[0, 0, 20, 20]],
         classes=[1],
     )
-    np.testing.assert_allclose(target, [1.0, 0.5 / 0.9], atol=1e-5)
+    np.testing.assert_allclose(target, [1.0, 0.25], atol=1e-5)
 
 
-def test_task_aligned_keeps_the_ten_best():
-    # Twelve anchors inside; number 3 and 7 have the lowest scores.
-    scores = np.linspace(0.9, 0.8, 12)
+def test_task_aligned_keeps_the_thirteen_best():
+    # Fifteen anchors inside; number 3 and 7 have the lowest scores.
+    scores = np.linspace(0.9, 0.8, 15)
     scores[[3, 7]] = 0.1
     positive, _, _ = _task_aligned(
-        points=[[1 + i, 5] for i in range(12)],
-        predicted=[[0, 0, 20, 10]] * 12,
+        points=[[1 + i, 5] for i in range(15)],
+        predicted=[[0, 0, 20, 10]] * 15,
         scores=scores[:, None],
         boxes=[[0, 0, 20, 10]],
         classes=[0],
@@ -65,13 +65,13 @@ def test_task_aligned_keeps_the_ten_best():
 
 def test_task_aligned_equal_anchors_keep_the_first():
     positive, _, _ = _task_aligned(
-        points=[[1 + i, 5] for i in range(12)],
-        predicted=[[0, 0, 20, 10]] * 12,
-        scores=[[0.5]] * 12,
+        points=[[1 + i, 5] for i in range(15)],
+        predicted=[[0, 0, 20, 10]] * 15,
+        scores=[[0.5]] * 15,
         boxes=[[0, 0, 20, 10]],
         classes=[0],
     )
-    np.testing.assert_array_equal(np.flatnonzero(~positive), [10, 11])
+    np.testing.assert_array_equal(np.flatnonzero(~positive), [13, 14])
 
 
 def test_task_aligned_negative_ciou_is_no_alignment():
