@@ -43,6 +43,8 @@ def _check_value(name: str, value: object, field: dataclasses.Field) -> None:
             raise UserError(f"--{name} needs at least one of {', '.join(limits['parts'])}.")
         for part in parts:
             _check_word(name, part, limits["parts"])
+        if len(set(parts)) < len(parts):
+            raise UserError(f"--{name}={value} names one of them twice.")
     if isinstance(value, float) and value != value:
         raise UserError(f"--{name}={value} is not a number.")
     if "low" in limits and value < limits["low"]:

@@ -41,7 +41,7 @@ class Config:
     overwrite: bool = _run(
         False,
         "Do a stage again, or with --stage=all those whose settings changed; the old folder is "
-        "kept, and teachers' answers.",
+        "kept, and teachers' answers. For one process only.",
     )
     dry_run: bool = _run(False, "Say what would be done and why, and stop.")
     verify: bool = _run(False, "Check the records of WORKDIR (sha256, counts) instead of a stage.")

@@ -114,5 +114,5 @@ def nearest(word: str, known: dict | tuple) -> str:
 
 
 def names_list(text: str) -> tuple[str, ...]:
-    """The parts of a comma list in its order, each once, without blanks; "" gives none."""
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    """The parts of a comma list, in its order and without blanks; "" gives none."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -116,6 +116,7 @@ def test_every_setting_has_help_and_an_owner_or_is_about_the_run():
         pytest.param(["--stage=compare"], "go together", id="compare_alone"),
         pytest.param(["--also_write=cocoo"], "one of coco, yolo.*Did you mean 'coco'", id="parts"),
         pytest.param(["--export_formats=tflite"], "not one of saved_model", id="formats"),
+        pytest.param(["--export_formats=onnx,onnx"], "one of them twice", id="format_twice"),
         pytest.param(["--export_formats= ,"], "needs at least one of saved_model", id="no_format"),
         pytest.param(["--tta_scales=1;2"], "must be numbers, for example 1,2", id="scales"),
         pytest.param(["--teacher_weights=big"], "must look like big=2", id="weights_form"),

@@ -186,7 +186,7 @@ def difference(curve: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 
 
 def to_markdown(rows: list[dict]) -> str:
-    """The table of RESULTS.md."""
+    """The differences, as a table."""
     lines = [
         "| network | largest difference | mean | float32 from rounded weights: largest | mean "
         "| last 20 losses, float32 / bfloat16 | outputs |",

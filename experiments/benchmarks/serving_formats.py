@@ -33,7 +33,7 @@ from kd_tf.evaluation.coco import evaluate
 from kd_tf.evaluation.ground_truth import ground_truth
 from kd_tf.export import formats
 from kd_tf.export.meta import ExportMeta
-from kd_tf.geometry.detections import Detector
+from kd_tf.geometry.detections import DEFAULT_THRESHOLD, Detector
 from kd_tf.specs import DATA_KINDS, parse
 
 FLAGS = flags.FLAGS
@@ -68,7 +68,7 @@ def detect_ms(detector: Detector, source: Source) -> float:
 
 
 def _meta(network: Network) -> ExportMeta:
-    thresholds = (0.3,) * len(network.class_names)
+    thresholds = (DEFAULT_THRESHOLD,) * len(network.class_names)
     return ExportMeta(network.class_names, tuple(network.image_size), thresholds)
 
 
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> None:
         for artefact in formats.export(
             network,
             folder,
-            formats=FLAGS.formats,
+            formats=tuple(dict.fromkeys(FLAGS.formats)),
             meta=_meta(network),
             representative=representative,
         ):

@@ -161,13 +161,11 @@ class Fusing:
     @functools.cached_property
     def _chosen(self) -> thresholds.Thresholds:
         settings, names = self.run.settings, self._coverage.class_names
-        wanted = settings.score_threshold
+        wanted, ignore = settings.score_threshold, settings.ignore_threshold
+        if checks.threshold_file(settings):
+            return thresholds.read(wanted, names, ignore=ignore)
         if wanted != "auto":
-            try:
-                score = float(wanted)
-            except ValueError:
-                return thresholds.read(wanted, names, ignore=settings.ignore_threshold)
-            return thresholds.fixed(names, score=score, ignore=settings.ignore_threshold)
+            return thresholds.fixed(names, score=float(wanted), ignore=ignore)
         # The band keeps the proportion it has at the default threshold of one half.
         ratio = settings.ignore_threshold / 0.5
         if not self.trials:

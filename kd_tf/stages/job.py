@@ -190,7 +190,7 @@ def _clear_the_way(stage: Stage, settings: config.Config, *, redo: bool, anew: b
         raise UserError(
             f"{stage.folder} holds the work of other settings or inputs:\n  {listed}\n"
             "Give those settings again, or another --workdir, or --overwrite to do it anew "
-            "(the old folder is kept beside it)"
+            "(the old folder is kept beside it; where several processes work, rename it instead)"
             + ("." if own_changes else "; --stage=all does so by itself.")
         )
     kept = _free_name(f"{stage.folder}.old-{time.strftime('%Y%m%dT%H%M%S')}")

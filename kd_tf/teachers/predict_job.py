@@ -250,5 +250,5 @@ def _other_listing(path: str, number: int, found: bytes, wanted: bytes) -> str:
     was, now = (text.decode("utf-8", "replace").strip() or "the end" for text in (found, wanted))
     return (
         f"{path} froze another list of images: image {number} was {was}, is {now} now. Give the "
-        f"same data, or --overwrite to begin anew."
+        f"same data, or --overwrite to begin anew (rename the folder where several processes work)."
     )

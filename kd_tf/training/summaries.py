@@ -16,8 +16,8 @@ Row = dict[str, float | int]
 class Log:
     """Rows not yet written.
 
-    They are written together with checkpoints only, so a run that was killed has no row
-    beyond the step it goes on from.
+    Those of updates are written together with checkpoints, those of validations before the run
+    notes that they are done. What a killed run has of later ones, `open_log` cuts off.
 
     Attributes:
         folder: Of the run; None on workers that write nothing.
@@ -30,7 +30,7 @@ class Log:
     pending: list[Row] = dataclasses.field(default_factory=list)
 
 
-def open_log(folder: str | None, *, step: int, validated: Collection[int] = ()) -> Log:
+def open_log(folder: str | None, *, step: int, validated: Collection[int]) -> Log:
     """A log that goes on after `step`.
 
     Rows of later steps are cut off, and validations of steps that are not in `validated`: those

@@ -85,6 +85,10 @@ def test_val_data_that_is_trained_on_is_refused_unless_allowed(settings):
 
 def test_classes_come_from_the_list_or_the_data(settings, tmp_path):
     assert _labeled(settings).class_names == CLASS_NAMES
+    with pytest.raises(UserError, match="lists no class, or one of them twice"):
+        _labeled(
+            settings, classes="disc,ring,disc", drop_classes="", workdir=str(tmp_path / "twice")
+        )
     with pytest.raises(UserError, match=r"--drop_classes=.*checker"):
         _labeled(settings, classes="disc,ring")
     path = tmp_path / "names.txt"

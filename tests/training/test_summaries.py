@@ -18,7 +18,7 @@ def _scalars(folder):
 
 
 def test_flush_writes_both_files_once(tmp_path):
-    log = summaries.open_log(str(tmp_path), step=0)
+    log = summaries.open_log(str(tmp_path), step=0, validated=[])
     log.pending.append({"step": 1, "loss": 0.5, "learning_rate": 0.25})
     assert summaries.read_metrics(str(tmp_path)) == []
     summaries.flush(log)
@@ -47,7 +47,7 @@ def test_flush_writes_both_files_once(tmp_path):
 def test_open_log_cuts_what_will_be_done_again(tmp_path, step, kept):
     rows = "".join(json.dumps({"step": s}) + "\n" for s in (1, 2, 3))
     (tmp_path / "metrics.jsonl").write_text(rows + '{"step": 4, "lo')  # Cut off by a crash.
-    summaries.open_log(str(tmp_path), step=step)
+    summaries.open_log(str(tmp_path), step=step, validated=[])
     assert [row["step"] for row in summaries.read_metrics(str(tmp_path))] == kept
 
 
@@ -59,7 +59,7 @@ def test_open_log_cuts_a_validation_that_was_not_noted_as_done(tmp_path):
 
 
 def test_a_log_without_folder_forgets():
-    log = summaries.open_log(None, step=0)
+    log = summaries.open_log(None, step=0, validated=[])
     log.pending.append({"step": 1})
     summaries.flush(log)
     assert log.pending == []
