@@ -1,22 +1,24 @@
 """AdamW and SGD as plain update rules.
 
 Keras' optimizers sum gradients over the replicas when they are applied and clip before
-that; here the gradient that arrives is already summed, averaged and clipped, and each
-replica applies the same update to its own copy of the variables.
+that; here the gradients that arrive are already summed, averaged and clipped, and each
+replica applies the same update to its own copy of the variables. One fused kernel per
+variable: written out, the same update passes over memory ten times.
 """
 
 import dataclasses
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
-from kd_tf.training import flat
 from kd_tf.training.settings import TrainSettings
 
-# The values of Kingma and Ba 2015, section 2, with Keras' epsilon.
-_BETA_1 = 0.9
-_BETA_2 = 0.999
+# The values of Kingma and Ba 2015, section 2, with Keras' epsilon. Rounded, since the kernel
+# takes 1 - beta in float32: the bias correction has to mean the same beta.
+_BETA_1 = float(np.float32(0.9))
+_BETA_2 = float(np.float32(0.999))
 _EPSILON = 1e-7
 
 
@@ -27,14 +29,14 @@ class Optimizer:
     Attributes:
         name: One of `settings.OPTIMIZERS`.
         variables: What it updates.
-        slots: Name -> one float32 variable [N], N the entries of all `variables` (see `flat`).
+        slots: Name -> one float32 variable for each of `variables`, of its shape.
         momentum: Of SGD.
         weight_decay: Applied to variables of two and more dimensions.
     """
 
     name: str
     variables: list[tf.Variable]
-    slots: dict[str, tf.Variable]
+    slots: dict[str, list[tf.Variable]]
     momentum: float
     weight_decay: float
 
@@ -42,40 +44,45 @@ class Optimizer:
 def build(variables: Sequence[tf.Variable], *, settings: TrainSettings) -> Optimizer:
     """An optimizer with slots at zero; call it in the strategy's scope."""
     names = {"adamw": ("mean", "square"), "sgd": ("velocity",)}[settings.optimizer]
-    size = sum(variable.shape.num_elements() for variable in variables)
+    zeros = {
+        name: [tf.Variable(tf.zeros(one.shape), trainable=False) for one in variables]
+        for name in names
+    }
     return Optimizer(
         name=settings.optimizer,
         variables=list(variables),
-        slots={name: tf.Variable(tf.zeros([size]), trainable=False) for name in names},
+        slots=zeros,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )
 
 
 def apply(
-    optimizer: Optimizer, gradient: tf.Tensor, *, learning_rate: tf.Tensor, step: tf.Tensor
+    optimizer: Optimizer,
+    gradients: Sequence[tf.Tensor],
+    *,
+    learning_rate: tf.Tensor,
+    step: tf.Tensor,
 ) -> None:
     """Updates every variable once.
 
     Args:
         optimizer: Its variables and slots are changed.
-        gradient: [N], `flat.join` of one array per variable: of the mean loss of the global batch.
+        gradients: One per variable, of its shape: of the mean loss of the global batch.
         learning_rate: Scalar float32.
         step: Scalar integer, 0 for the first update (Adam's bias correction).
 
     Source: AdamW and SGDW of Loshchilov and Hutter 2019, with the decay times the
     learning rate as in Keras and PyTorch.
     """
-    if optimizer.name == "adamw":
-        change = _adam_change(optimizer, gradient, learning_rate=learning_rate, step=step)
-    else:
-        velocity = optimizer.slots["velocity"]
-        change = velocity.assign(optimizer.momentum * velocity - learning_rate * gradient)
-    parts = flat.cut(change, optimizer.variables)
-    for variable, part in zip(optimizer.variables, parts, strict=True):
+    decay = learning_rate * optimizer.weight_decay
+    for variable in optimizer.variables:
         if optimizer.weight_decay and is_decayed(variable):
-            part -= learning_rate * optimizer.weight_decay * variable
-        variable.assign_add(part)
+            variable.assign_sub(decay * variable)
+    if optimizer.name == "adamw":
+        _apply_adam(optimizer, gradients, learning_rate=learning_rate, step=step)
+    else:
+        _apply_momentum(optimizer, gradients, learning_rate=learning_rate)
 
 
 def is_decayed(variable: tf.Variable) -> bool:
@@ -86,17 +93,53 @@ def is_decayed(variable: tf.Variable) -> bool:
     return variable.shape.rank >= 2
 
 
-def _adam_change(
-    optimizer: Optimizer, gradient: tf.Tensor, *, learning_rate: tf.Tensor, step: tf.Tensor
-) -> tf.Tensor:
+def _apply_adam(
+    optimizer: Optimizer,
+    gradients: Sequence[tf.Tensor],
+    *,
+    learning_rate: tf.Tensor,
+    step: tf.Tensor,
+) -> None:
     count = tf.cast(step, tf.float32) + 1.0
-    # 1 - beta^t through expm1: the difference itself loses four digits in float32 at t = 1.
+    # 1 - beta^t through expm1: the kernel's own difference loses four digits in float32 at t = 1,
+    # so it gets powers of 0, and a learning rate that is corrected already.
     corrected = (
         learning_rate
         * tf.sqrt(-tf.math.expm1(count * math.log(_BETA_2)))
         / -tf.math.expm1(count * math.log(_BETA_1))
     )
-    mean, square = optimizer.slots["mean"], optimizer.slots["square"]
-    mean = mean.assign_add((1.0 - _BETA_1) * (gradient - mean))
-    square = square.assign_add((1.0 - _BETA_2) * (tf.square(gradient) - square))
-    return -corrected * mean / (tf.sqrt(square) + _EPSILON)
+    # Made once: a Python number would become an operation for every variable.
+    zero, beta_1, beta_2, epsilon = map(tf.constant, (0.0, _BETA_1, _BETA_2, _EPSILON))
+    means, squares = optimizer.slots["mean"], optimizer.slots["square"]
+    for variable, mean, square, gradient in zip(
+        optimizer.variables, means, squares, gradients, strict=True
+    ):
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=mean.handle,
+            v=square.handle,
+            beta1_power=zero,
+            beta2_power=zero,
+            lr=corrected,
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=epsilon,
+            grad=gradient,
+        )
+
+
+def _apply_momentum(
+    optimizer: Optimizer, gradients: Sequence[tf.Tensor], *, learning_rate: tf.Tensor
+) -> None:
+    momentum = tf.constant(optimizer.momentum)
+    velocities = optimizer.slots["velocity"]
+    for variable, velocity, gradient in zip(
+        optimizer.variables, velocities, gradients, strict=True
+    ):
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=velocity.handle,
+            lr=learning_rate,
+            grad=gradient,
+            momentum=momentum,
+        )

@@ -53,7 +53,8 @@ class State:
         layers that Keras holds in lists, RetinaNet's head convolutions among them.
         """
         named = self.model_variables()
-        named |= {f"optimizer/{slot}": v for slot, v in self.optimizer.slots.items()}
+        for slot, variables in self.optimizer.slots.items():
+            named |= {f"optimizer/{slot}/{i:05d}": v for i, v in enumerate(variables)}
         return named if self.average is None else named | {"ema": self.average}
 
     def model_variables(self) -> dict[str, tf.Variable]:
@@ -102,12 +103,12 @@ def build_train_step(
     """
 
     def train_step(batch: Batch, step: tf.Tensor) -> dict[str, tf.Tensor]:
-        gradient, sums = _accumulated(state, batch, parts=settings.accumulate)
-        gradient, sums = _sum_over_replicas((gradient, sums))
+        gradients, sums = _accumulated(state, batch, parts=settings.accumulate)
+        gradients, sums = _sum_over_replicas(gradients, sums)
         divisor = tf.maximum(sums[NORMALIZER], 1.0)
-        gradient, norm = _clipped(gradient / divisor, clip_norm=settings.clip_norm)
+        gradients, norm = _clipped(gradients, divisor=divisor, clip_norm=settings.clip_norm)
         rate = schedule.learning_rate(step, settings=settings)
-        optimizer.apply(state.optimizer, gradient, learning_rate=rate, step=step)
+        optimizer.apply(state.optimizer, gradients, learning_rate=rate, step=step)
         if state.average is not None:
             ema.update(state.average, state.averaged, step=step, decay=settings.ema_decay)
         terms = {name: sums[name] / divisor for name in sums if name != NORMALIZER}
@@ -155,10 +156,10 @@ def _average(variables: list[tf.Variable], *, strategy: tf.distribute.Strategy) 
     run()
 
 
-def _accumulated(state: State, batch: Batch, *, parts: int) -> tuple[tf.Tensor, Sums]:
+def _accumulated(state: State, batch: Batch, *, parts: int) -> tuple[list[tf.Tensor], Sums]:
     """Sums of gradients and losses over `parts` consecutive pieces of the batch."""
     if parts == 1:
-        return _gradient(state, batch)
+        return _gradients(state, batch)
     pieces = {
         name: tf.reshape(rows, [parts, rows.shape[0] // parts, *rows.shape[1:]])
         for name, rows in batch.items()
@@ -166,7 +167,7 @@ def _accumulated(state: State, batch: Batch, *, parts: int) -> tuple[tf.Tensor, 
     # Traced once and called in the loop alone: with a copy of the gradient outside of it, the
     # temporary variables that Grappler makes of long sums meet under one name.
     piece_of = {n: tf.TensorSpec(rows.shape[1:], rows.dtype) for n, rows in pieces.items()}
-    one = tf.function(lambda piece: _gradient(state, piece), autograph=False)
+    one = tf.function(lambda piece: _joined_gradients(state, piece), autograph=False)
     one = one.get_concrete_function(piece_of)
 
     def add(index: tf.Tensor, sums: tuple) -> tuple:
@@ -176,18 +177,23 @@ def _accumulated(state: State, batch: Batch, *, parts: int) -> tuple[tf.Tensor, 
     zeros = tf.nest.map_structure(
         lambda spec: tf.zeros(spec.shape, spec.dtype), one.structured_outputs
     )
-    _, sums = tf.while_loop(
+    _, (joined, sums) = tf.while_loop(
         lambda index, _: index < parts,
         add,
         (tf.constant(0), zeros),
         parallel_iterations=1,
         maximum_iterations=parts,
     )
-    return sums
+    return flat.cut(joined, state.optimizer.variables), sums
 
 
-def _gradient(state: State, batch: Batch) -> tuple[tf.Tensor, Sums]:
-    """The gradient [N] of the summed loss and the loss sums of one micro-batch."""
+def _joined_gradients(state: State, batch: Batch) -> tuple[tf.Tensor, Sums]:
+    gradients, sums = _gradients(state, batch)
+    return flat.join(gradients), sums
+
+
+def _gradients(state: State, batch: Batch) -> tuple[list[tf.Tensor], Sums]:
+    """The gradients of the summed loss and the loss sums of one micro-batch."""
     images = tf.cast(batch["images"], tf.float32)
     labels = {name: rows for name, rows in batch.items() if name != "images"}
     with tf.GradientTape() as tape:
@@ -196,19 +202,25 @@ def _gradient(state: State, batch: Batch) -> tuple[tf.Tensor, Sums]:
     gradients = tape.gradient(
         total, state.optimizer.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
-    return flat.join(gradients), dict(sums)
+    return gradients, dict(sums)
 
 
-def _sum_over_replicas(values: tuple) -> tuple:
+def _sum_over_replicas(gradients: list[tf.Tensor], sums: Sums) -> tuple[list[tf.Tensor], Sums]:
     replica = tf.distribute.get_replica_context()
     if replica.num_replicas_in_sync == 1:
-        return values
-    return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+        return gradients, sums
+    # As one vector: one all-reduce instead of one for each array.
+    joined, sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, (flat.join(gradients), sums))
+    return flat.cut(joined, gradients), sums
 
 
-def _clipped(gradient: tf.Tensor, *, clip_norm: float) -> tuple[tf.Tensor, tf.Tensor]:
-    norm = tf.norm(gradient)
-    if not clip_norm:
-        return gradient, norm
-    # Exactly 1 below the limit, so small gradients keep every bit.
-    return gradient * tf.where(norm > clip_norm, clip_norm / norm, 1.0), norm
+def _clipped(
+    gradients: list[tf.Tensor], *, divisor: tf.Tensor, clip_norm: float
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """The gradients divided and then clipped, and their global norm between the two."""
+    norm = tf.linalg.global_norm(gradients) / divisor
+    factor = 1.0 / divisor
+    if clip_norm:
+        # Exactly 1 below the limit, so small gradients keep every bit.
+        factor *= tf.where(norm > clip_norm, clip_norm / norm, 1.0)
+    return [gradient * factor for gradient in gradients], norm

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kd_tf.training import flat, optimizer
+from kd_tf.training import optimizer
 from kd_tf.training.settings import TrainSettings
 
 RATES = (0.1, 0.3, 0.05, 0.2)
@@ -43,7 +43,7 @@ def test_apply_equals_keras_on_one_replica(settings, reference):
         gradients = [tf.constant(random.normal(size=v.shape), tf.float32) for v in start]
         optimizer.apply(
             built,
-            flat.join(gradients),
+            gradients,
             learning_rate=tf.constant(rate),
             step=tf.constant(step),
         )
@@ -60,7 +60,7 @@ def test_apply_adam_first_step_is_the_learning_rate():
     built = optimizer.build([variable], settings=TrainSettings(steps=1, batch_size=1))
     optimizer.apply(
         built,
-        tf.constant([1.0, -50.0]),
+        [tf.constant([[1.0, -50.0]])],
         learning_rate=tf.constant(0.25),
         step=tf.constant(0, tf.int64),
     )
@@ -71,6 +71,7 @@ def test_weight_decay_spares_vectors():
     kernel, bias = tf.Variable([[2.0]]), tf.Variable([2.0])
     settings = TrainSettings(steps=1, batch_size=1, optimizer="sgd", weight_decay=0.5)
     built = optimizer.build([kernel, bias], settings=settings)
-    optimizer.apply(built, tf.zeros([2]), learning_rate=tf.constant(0.1), step=tf.constant(0))
+    gradients = [tf.zeros([1, 1]), tf.zeros([1])]
+    optimizer.apply(built, gradients, learning_rate=tf.constant(0.1), step=tf.constant(0))
     assert kernel.numpy()[0, 0] == pytest.approx(1.9)  # 2 - 0.1 * 0.5 * 2
     assert bias.numpy()[0] == 2.0

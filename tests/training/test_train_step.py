@@ -121,9 +121,9 @@ def test_train_step_moves_statistics_and_averages():
 @pytest.mark.parametrize(
     ("optimizer", "ema_decay", "count"),
     [
-        # 8 model variables; each slot and the averages are one vector.
-        pytest.param("adamw", 0.9, 8 + 2 + 1, id="adamw_two_slots_and_averages"),
-        pytest.param("sgd", 0.0, 8 + 1, id="sgd_one_slot_no_averages"),
+        # 8 model variables, 6 of them trained; the averages are one vector.
+        pytest.param("adamw", 0.9, 8 + 2 * 6 + 1, id="adamw_two_slots_and_averages"),
+        pytest.param("sgd", 0.0, 8 + 6, id="sgd_one_slot_no_averages"),
     ],
 )
 def test_named_variables_are_all_there_are(optimizer, ema_decay, count):
