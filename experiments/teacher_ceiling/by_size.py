@@ -1,11 +1,10 @@
 """Question: what keeps a teacher's AP on the scenes down, its mistakes or the size of the objects?
 
-    python -m kd_tf.main --flagfile=experiments/teacher_ceiling/flags.txt
-    python -m kd_tf.main --flagfile=experiments/teacher_ceiling/flags.txt --stage=evaluate
-    python -m experiments.teacher_ceiling.by_size --workdir=runs/teacher_ceiling \\
-        --eval_data='scenes:eval?num=300' --out=runs/teacher_ceiling/by_size.json
+    python -m experiments.run experiments/c4_label_share --only=shared,sharp --seeds=0
+    python -m experiments.teacher_ceiling.by_size --workdir=runs/c4_label_share/sharp/seed0 \\
+        --eval_data='scenes:eval?num=300'
 
-Expected time: about 25 min for the teacher, seconds for the last command, which works on any
+Expected time: some 40 min for a teacher, seconds for the last command, which works on any
 finished workdir (`--model=finetune` for a student). It prints the AP curve of the training, the AP
 of each size of object, and the AP that the true boxes themselves get once every edge is moved
 by a normal error of a fraction of a pixel: COCO's AP is a mean over IoU .50 to .95, and one
