@@ -93,9 +93,22 @@ def main():
     parser.add_argument("images")
     parser.add_argument("--arrays", help="npz: one uint8 input array per image id")
     arguments = parser.parse_args()
-    to_input, to_boxes = KINDS[arguments.kind]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(arguments.instances)
+    results = detect(arguments, truth)
+    # pycocotools takes annotation id 0 for "no match"; these data have none.
+    assert min(truth.getAnnIds()) > 0
+    with contextlib.redirect_stdout(io.StringIO()):
+        judge = COCOeval(truth, truth.loadRes(results), "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    print(json.dumps({"AP": judge.stats[0], "AP50": judge.stats[1], "num": len(results)}))
+
+
+def detect(arguments, truth):
+    """COCO results of the model on every image of `truth`."""
+    to_input, to_boxes = KINDS[arguments.kind]
     category_ids = sorted(truth.getCatIds())
     arrays = np.load(arguments.arrays) if arguments.arrays else None
     network = Interpreter(model_path=arguments.model, num_threads=2)
@@ -121,14 +134,7 @@ def main():
                     "image_id": image_id, "category_id": int(category), "score": float(score),
                     "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
                 })  # fmt: skip
-    # pycocotools takes annotation id 0 for "no match"; these data have none.
-    assert min(truth.getAnnIds()) > 0
-    with contextlib.redirect_stdout(io.StringIO()):
-        judge = COCOeval(truth, truth.loadRes(results), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    print(json.dumps({"AP": judge.stats[0], "AP50": judge.stats[1], "num": len(results)}))
+    return results
 
 
 if __name__ == "__main__":

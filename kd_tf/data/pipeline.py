@@ -73,8 +73,7 @@ def training_batches(
     shelf = Shelf.of(records)
     order = Order(_rows(rows, num=len(shelf)), seed)
     fetcher = Fetcher(shelf, order, augment)
-    label_maps = [one.label_map for one in shelf.sets]
-    table = ClassTable(class_names, drop=drop, label_maps=label_maps)
+    table = ClassTable(class_names, drop=drop, label_maps=[one.label_map for one in shelf.sets])
     recipe = Recipe(table, tuple(image_size), augment, select, max_boxes)
     share = batch_size // num_workers
 

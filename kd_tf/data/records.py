@@ -204,9 +204,6 @@ def from_example(
         raise RejectedError(
             "class outside the class list", f"{source_id}: {unknown}; known: {list(class_names)}"
         )
-    rows = np.array([text in known for text in texts], bool)
-    kept = {field.name: getattr(objects, field.name)[rows] for field in dataclasses.fields(Objects)}
-    kept["classes"] = np.array([known[text] for text in texts if text in known], np.int32)
     encoded = reader.bytes("image/encoded")
     return Record(
         source_id=source_id,
@@ -217,10 +214,17 @@ def from_example(
         width=width,
         filename=reader.text("image/filename"),
         sha256=reader.text("image/key/sha256") or hashlib.sha256(encoded).hexdigest(),
-        objects=Objects(**kept),
+        objects=_of_known_classes(objects, texts, known),
         class_names=tuple(class_names),
         judged=_read_judged(reader, known, label_map or {}),
     )
+
+
+def _of_known_classes(objects: Objects, texts: Sequence[str], known: dict[str, int]) -> Objects:
+    rows = np.array([text in known for text in texts], bool)
+    kept = {field.name: getattr(objects, field.name)[rows] for field in dataclasses.fields(Objects)}
+    kept["classes"] = np.array([known[text] for text in texts if text in known], np.int32)
+    return Objects(**kept)
 
 
 def _read_objects(reader: FeatureReader, *, width: int, height: int) -> Objects:

@@ -93,9 +93,9 @@ def label_predictions(
     done = set(work.shards()) - set(todo)
     if done:
         logging.info("%s: %d shards are there already, %d to do.", name, len(done), len(todo))
+    report = on_shard or (lambda shard: None)
     for shard in sorted(done):
-        if on_shard:
-            on_shard(shard)
+        report(shard)
     bad = BadImages(len(source.items), work.max_bad_fraction)
     # One pass over the rows of all shards, so that the pipeline never runs dry between two
     # files; but no batch crosses a shard, so that its bytes are the same in every run.
@@ -112,8 +112,7 @@ def label_predictions(
                 write_shard(
                     folder, PREFIX, shard=shard, num_shards=work.num_shards, records=records
                 )
-            if on_shard:
-                on_shard(shard)
+            report(shard)
     return count_predictions(source, folder=folder, work=work, name=name)
 
 

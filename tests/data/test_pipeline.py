@@ -1,89 +1,26 @@
 """The input pipeline: values of batches, order, workers, resume, damage."""
 
 import gc
-import hashlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kd_tf.data import label_map, records, shards
 from kd_tf.data.augment_plan import AugmentSettings
 from kd_tf.data.pipeline import training_batches
-from kd_tf.data.records import HUMAN, Objects, Record
 from kd_tf.data.select import SelectSettings
 from kd_tf.data.shards import RecordSet
 from kd_tf.errors import UserError
 from kd_tf.geometry import letterbox
+from tests.data.made_records import COLORS, NAMES, SCORES, example, picture, write_set
 
-# One colour per class; the score says the class too, so a box that got the weight of
-# another is seen. The last class lies in the ignore band.
-NAMES = ("red", "green", "blue", "yellow")
-COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))
-SCORES = (0.9, 0.8, 0.7, 0.4)
 EVERYTHING = AugmentSettings(flip=0.5, scale_jitter=(0.6, 1.8), mosaic=0.5)
-SIZES = ((60, 80), (90, 50), (64, 64), (33, 71), (120, 130))
-
-
-def _picture(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Black image with one rectangle of each colour in its own corner: pixels, boxes, classes."""
-    rng = np.random.default_rng(number)
-    height, width = SIZES[number % len(SIZES)]
-    pixels = np.zeros((height, width, 3), np.uint8)
-    boxes = []
-    for index in range(4):
-        top, left = (index // 2) * (height // 2), (index % 2) * (width // 2)
-        y1, x1 = top + rng.integers(0, 4), left + rng.integers(0, 4)
-        y2, x2 = y1 + rng.integers(8, height // 2 - 4), x1 + rng.integers(8, width // 2 - 4)
-        pixels[y1:y2, x1:x2] = COLORS[index]
-        boxes.append([x1, y1, x2, y2])
-    return pixels, np.array(boxes, np.float32), np.arange(4, dtype=np.int32)
-
-
-def _example(number: int, *, judged=None, empty: bool = False, human: bool = False) -> bytes:
-    pixels, boxes, classes = _picture(number)
-    rows = slice(0, 0) if empty else slice(0, 4)
-    boxes, classes = boxes[rows], classes[rows]
-    num = len(classes)
-    encoded = tf.io.encode_png(pixels).numpy()
-    objects = Objects(
-        boxes,
-        np.ones(num, np.float32) if human else np.array(SCORES, np.float32)[rows],
-        classes,
-        np.full(num, HUMAN if human else 0, np.int32),
-        np.zeros(num, bool),
-        np.ones(num, np.float32),
-        np.ones(num, bool),
-    )
-    return records.to_example(
-        Record(
-            f"set/{number}",
-            number,
-            encoded,
-            "png",
-            *pixels.shape[:2],
-            f"{number}.png",
-            hashlib.sha256(encoded).hexdigest(),
-            objects,
-            NAMES,
-            judged,
-        )
-    )
-
-
-def _write(folder: str, examples: list[bytes], *, num_shards: int = 1) -> RecordSet:
-    for shard in range(num_shards):
-        rows = shards.shard_rows(len(examples), num_shards, shard=shard)
-        part = [examples[row] for row in rows]
-        shards.write_shard(folder, "x", shard=shard, num_shards=num_shards, records=part)
-    label_map.write(f"{folder}/label_map.pbtxt", NAMES)
-    return RecordSet.open(folder)
 
 
 @pytest.fixture(scope="module")
 def eleven() -> RecordSet:
     """Eleven pictures in three shards."""
-    return _write("ram://pipeline/eleven", [_example(n) for n in range(11)], num_shards=3)
+    return write_set("ram://pipeline/eleven", [example(n) for n in range(11)], num_shards=3)
 
 
 def _batches(records_, num: int, **changes) -> list[dict[str, np.ndarray]]:
@@ -135,7 +72,7 @@ def test_batches_have_the_promised_shapes_and_types(eleven):
 def test_batches_without_augmentation_are_the_letterbox(eleven):
     for batch in _batches(eleven, 3):
         for row, name in enumerate(batch["ids"]):
-            pixels, boxes, _ = _picture(int(name.decode().split("/")[1]))
+            pixels, boxes, _ = picture(int(name.decode().split("/")[1]))
             image = letterbox.resize_image(tf.constant(pixels), (64, 96), resize="letterbox")
             np.testing.assert_array_equal(batch["images"][row], image.numpy())
             expected = letterbox.boxes_to_input(
@@ -234,10 +171,10 @@ def test_batches_of_another_seed_differ(eleven, reference):
 
 
 def test_batches_several_sets_empty_images_and_rows():
-    people = [_example(20, human=True), _example(21, empty=True)]
+    people = [example(20, human=True), example(21, empty=True)]
     both = [
-        _write("ram://pipeline/pseudo", [_example(n) for n in range(3)]),
-        _write("ram://pipeline/people", people),
+        write_set("ram://pipeline/pseudo", [example(n) for n in range(3)]),
+        write_set("ram://pipeline/people", people),
     ]
     (batch,) = _batches(both, 1, batch_size=3, rows=np.array([1, 3, 4]))
     rows = {name.decode(): row for row, name in enumerate(batch["ids"])}
@@ -255,8 +192,8 @@ def test_batches_cap_keeps_the_best_and_counts_the_rest(eleven):
 
 def test_batches_mosaic_judges_only_what_all_its_images_judge():
     judged = [[0, 1], [1, 2], [0, 1, 2, 3], []]
-    examples = [_example(n, judged=np.array(one, np.int32)) for n, one in enumerate(judged)]
-    read = _write("ram://pipeline/judged", examples)
+    examples = [example(n, judged=np.array(one, np.int32)) for n, one in enumerate(judged)]
+    read = write_set("ram://pipeline/judged", examples)
     (plain,) = _batches(read, 1)
     for row, name in enumerate(plain["ids"]):
         number = int(name.decode().split("/")[1])
@@ -288,7 +225,7 @@ def test_batches_color_changes_pixels_and_no_label(eleven):
 
 
 def test_batches_damaged_record_is_named(tmp_path):
-    _write(str(tmp_path), [_example(n) for n in range(4)])
+    write_set(str(tmp_path), [example(n) for n in range(4)])
     path = tmp_path / "x-00000-of-00001.tfrecord"
     content = bytearray(path.read_bytes())
     content[40] ^= 1

@@ -7,7 +7,7 @@ import numpy as np
 
 from kd_tf import files, manifests
 from kd_tf.data import label_map
-from kd_tf.data.items import Source
+from kd_tf.data.items import Item, Source
 from kd_tf.data.records import Record, human_objects, pseudo_objects, to_example
 from kd_tf.data.shards import write_shard
 from kd_tf.data.sources import open_source
@@ -102,8 +102,6 @@ def _write_records(folder: str, source: Source, *, rng: np.random.Generator) -> 
     pseudo, people, said = [], [], []
     thresholds = np.full(len(source.class_names), THRESHOLD)
     for row, item in enumerate(source.items):
-        encoded = source.read_bytes(item)
-        labels, _ = source.read_labels(item)
         teachers = {
             name: detect(source, row, skill=skill, rng=rng)
             for name, skill in (("big", (0.93, 0.7, 0.6)), ("other", (0.8, 1.5, 1.0)))
@@ -112,17 +110,7 @@ def _write_records(folder: str, source: Source, *, rng: np.random.Generator) -> 
         found = teachers["big"]
         if row % 6 == 5:  # unsure about every sixth image
             found = Detections(found.boxes, found.scores * 0.45, found.classes)
-        common = {
-            "source_id": source.key(item),
-            "image_id": item.image_id,
-            "encoded": encoded,
-            "format": "png",
-            "height": item.height,
-            "width": item.width,
-            "filename": item.original_id,
-            "sha256": "0" * 64,
-            "class_names": source.class_names,
-        }
+        common = _common(source, item)
         objects = pseudo_objects(
             found.boxes,
             found.scores,
@@ -133,6 +121,7 @@ def _write_records(folder: str, source: Source, *, rng: np.random.Generator) -> 
         # Teachers label the labelled records again, as a source of the name "train".
         own = {**common, "source_id": f"train/{common['source_id']}"}
         pseudo.append(to_example(Record(objects=objects, **own)))
+        labels, _ = source.read_labels(item)
         marked = human_objects(
             labels.boxes, labels.classes, is_crowd=labels.is_crowd, areas=labels.areas
         )
@@ -149,6 +138,20 @@ def _write_records(folder: str, source: Source, *, rng: np.random.Generator) -> 
         files.join(folder, "pseudo", "thresholds.json"),
         {name: {"score": THRESHOLD, "ignore": 0.25, "why": "given"} for name in source.class_names},
     )
+
+
+def _common(source: Source, item: Item) -> dict:
+    return {
+        "source_id": source.key(item),
+        "image_id": item.image_id,
+        "encoded": source.read_bytes(item),
+        "format": "png",
+        "height": item.height,
+        "width": item.width,
+        "filename": item.original_id,
+        "sha256": "0" * 64,
+        "class_names": source.class_names,
+    }
 
 
 def _evaluate(
