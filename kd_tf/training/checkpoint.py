@@ -14,6 +14,8 @@ from kd_tf.errors import UserError
 from kd_tf.training.settings import SPEED_ONLY, TrainSettings
 
 _POINTER = "checkpoint.json"
+# Not --overwrite: of an unfinished stage with the same settings it goes on.
+_ANEW = "To begin anew, rename or delete the folder of this training."
 _NAME = re.compile(r"^((?:step|best)-\d{9})\.(?:index|data-.*)$")
 
 
@@ -91,7 +93,7 @@ def restore(
     _check_settings(pointer["settings"], settings, folder=folder)
     present = [s for s in pointer["saved"] if files.exists(_prefix(folder, "step", s) + ".index")]
     if not present:
-        raise UserError(f"{path} names checkpoints {pointer['saved']}, none is there. Overwrite.")
+        raise UserError(f"{path} names checkpoints {pointer['saved']}, none is there. {_ANEW}")
     step = present[-1]
     read_variables(_prefix(folder, "step", step), variables)
     evaluations = tuple(Evaluation(**e) for e in pointer["evaluations"] if e["step"] <= step)
@@ -167,7 +169,7 @@ def read_variables(prefix: str, variables: dict[str, tf.Variable]) -> None:
             raise
         raise UserError(
             f"Checkpoint {prefix} is damaged ({str(error).splitlines()[0]}). Delete its files to "
-            "go on from the one before it, or overwrite the run."
+            f"go on from the one before it. {_ANEW}"
         ) from error
 
 
@@ -180,10 +182,9 @@ def _check_same(
     differing = sorted(n for n in stored.keys() | wanted if stored.get(n) != wanted.get(n))
     name = differing[0]
     raise UserError(
-        f"Checkpoint {prefix} is of another network or version of kd_tf: {len(differing)} of "
-        f"{len(wanted)} variables differ, the first is {name} with shape "
-        f"{stored.get(name, 'absent')} there and {wanted.get(name, 'absent')} here. "
-        "Use the same network, or overwrite the run."
+        f"Checkpoint {prefix} is of another network or version of kd_tf: {len(differing)} "
+        f"variables differ, the first is {name} with shape "
+        f"{stored.get(name, 'absent')} there and {wanted.get(name, 'absent')} here. {_ANEW}"
     )
 
 
@@ -197,7 +198,7 @@ def _check_settings(stored: dict, settings: TrainSettings, *, folder: str) -> No
     if differing:
         raise UserError(
             f"The unfinished run in {folder} was started with other settings: "
-            f"{'; '.join(differing)}. Give the old ones to go on, or overwrite the run."
+            f"{'; '.join(differing)}. Give the old ones to go on. {_ANEW}"
         )
 
 

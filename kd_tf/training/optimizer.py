@@ -2,23 +2,20 @@
 
 Keras' optimizers sum gradients over the replicas when they are applied and clip before
 that; here the gradients that arrive are already summed, averaged and clipped, and each
-replica applies the same update to its own copy of the variables. One fused kernel per
-variable: written out, the same update passes over memory ten times.
+replica applies the same update to its own copy of the variables, by one fused kernel per
+variable: written out, each operation of the rule passes over memory once more.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from kd_tf.training.settings import TrainSettings
 
-# The values of Kingma and Ba 2015, section 2, with Keras' epsilon. Rounded, since the kernel
-# takes 1 - beta in float32: the bias correction has to mean the same beta.
-_BETA_1 = float(np.float32(0.9))
-_BETA_2 = float(np.float32(0.999))
+# The values of Kingma and Ba 2015, section 2, with Keras' epsilon.
+_BETA_1 = 0.9
+_BETA_2 = 0.999
 _EPSILON = 1e-7
 
 
@@ -100,16 +97,10 @@ def _apply_adam(
     learning_rate: tf.Tensor,
     step: tf.Tensor,
 ) -> None:
-    count = tf.cast(step, tf.float32) + 1.0
-    # 1 - beta^t through expm1: the kernel's own difference loses four digits in float32 at t = 1,
-    # so it gets powers of 0, and a learning rate that is corrected already.
-    corrected = (
-        learning_rate
-        * tf.sqrt(-tf.math.expm1(count * math.log(_BETA_2)))
-        / -tf.math.expm1(count * math.log(_BETA_1))
-    )
     # Made once: a Python number would become an operation for every variable.
-    zero, beta_1, beta_2, epsilon = map(tf.constant, (0.0, _BETA_1, _BETA_2, _EPSILON))
+    beta_1, beta_2, epsilon = map(tf.constant, (_BETA_1, _BETA_2, _EPSILON))
+    count = tf.cast(step, tf.float32) + 1.0
+    power_1, power_2 = beta_1**count, beta_2**count
     means, squares = optimizer.slots["mean"], optimizer.slots["square"]
     for variable, mean, square, gradient in zip(
         optimizer.variables, means, squares, gradients, strict=True
@@ -118,9 +109,9 @@ def _apply_adam(
             var=variable.handle,
             m=mean.handle,
             v=square.handle,
-            beta1_power=zero,
-            beta2_power=zero,
-            lr=corrected,
+            beta1_power=power_1,
+            beta2_power=power_2,
+            lr=learning_rate,
             beta1=beta_1,
             beta2=beta_2,
             epsilon=epsilon,

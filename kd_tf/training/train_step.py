@@ -104,7 +104,7 @@ def build_train_step(
 
     def train_step(batch: Batch, step: tf.Tensor) -> dict[str, tf.Tensor]:
         gradients, sums = _accumulated(state, batch, parts=settings.accumulate)
-        gradients, sums = _sum_over_replicas(gradients, sums)
+        gradients, sums = _sum_over_replicas(gradients, sums, like=state.optimizer.variables)
         divisor = tf.maximum(sums[NORMALIZER], 1.0)
         gradients, norm = _clipped(gradients, divisor=divisor, clip_norm=settings.clip_norm)
         rate = schedule.learning_rate(step, settings=settings)
@@ -205,13 +205,15 @@ def _gradients(state: State, batch: Batch) -> tuple[list[tf.Tensor], Sums]:
     return gradients, dict(sums)
 
 
-def _sum_over_replicas(gradients: list[tf.Tensor], sums: Sums) -> tuple[list[tf.Tensor], Sums]:
+def _sum_over_replicas(
+    gradients: list[tf.Tensor], sums: Sums, *, like: list[tf.Variable]
+) -> tuple[list[tf.Tensor], Sums]:
     replica = tf.distribute.get_replica_context()
     if replica.num_replicas_in_sync == 1:
         return gradients, sums
     # As one vector: one all-reduce instead of one for each array.
     joined, sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, (flat.join(gradients), sums))
-    return flat.cut(joined, gradients), sums
+    return flat.cut(joined, like), sums
 
 
 def _clipped(

@@ -88,10 +88,14 @@ def test_restore_refuses_a_damaged_file(tmp_path):
     ("variables", "message"),
     [
         pytest.param(
-            {"model/0/kernel": tf.Variable(tf.zeros([2, 4]))}, "2 of 1 variables", id="shape"
+            {"model/0/kernel": tf.Variable(tf.zeros([2, 4]))},
+            "2 variables differ.*To begin anew, rename",
+            id="shape",
         ),
         pytest.param(
-            _variables(0.0) | {"more": tf.Variable(1.0)}, "1 of 3 .*more .*absent there", id="more"
+            _variables(0.0) | {"more": tf.Variable(1.0)},
+            "1 variables differ.*more .*absent there",
+            id="more",
         ),
     ],
 )

@@ -82,8 +82,11 @@ def references(tmp_path_factory) -> dict[str, Arguments]:
 
 
 def test_two_replicas_give_the_weights_of_one(tmp_path, references):
-    """With clipping, accumulation, decay and EMA; BatchNorm frozen."""
-    two = _arguments(tmp_path, "two", settings=EQUAL, frozen=True, strategy="mirrored", replicas=2)
+    """With clipping, decay and EMA, here in whole batches, there in micro-batches."""
+    settings = EQUAL | {"accumulate": 1}
+    two = _arguments(
+        tmp_path, "two", settings=settings, frozen=True, strategy="mirrored", replicas=2
+    )
     _finish(two)
     assert "finished with 2 replicas" in process.log_of(two)
     _assert_equal(two, references["equal"], atol=1e-5)
