@@ -8,10 +8,12 @@ the 95 % interval over the scored images.
 
 import json
 import pathlib
+import textwrap
 
 from experiments import grid, results
 
 FIGURE = "claims.png"
+_LABEL_WIDTH = 50
 
 
 def collect(folder: pathlib.Path) -> list[tuple[str, dict]]:
@@ -41,7 +43,7 @@ def draw(lines: list[tuple[str, dict]], *, path: str) -> None:
     import matplotlib.pyplot as plt
 
     lines = lines[::-1]
-    drawing, axes = plt.subplots(figsize=(10, 0.8 + 0.4 * len(lines)), layout="constrained")
+    drawing, axes = plt.subplots(figsize=(10, 0.8 + 0.45 * len(lines)), layout="constrained")
     for row, (_, found) in enumerate(lines):
         mean, (low, high) = found["mean"], found["interval"]
         errors = [[max(mean - low, 0.0)], [max(high - mean, 0.0)]]
@@ -58,7 +60,8 @@ def draw(lines: list[tuple[str, dict]], *, path: str) -> None:
 
 def _label(headline: str, found: dict) -> str:
     num = len(found["seeds"])
-    return f"{headline} ({num} seed{'s' if num > 1 else ''})"
+    label = f"{headline} ({num} seed{'s' if num > 1 else ''})"
+    return textwrap.fill(label, _LABEL_WIDTH)
 
 
 def main() -> None:
