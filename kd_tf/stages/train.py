@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from kd_tf import config, files, manifests
 from kd_tf.data.augment_plan import AugmentSettings
@@ -165,6 +166,11 @@ def _train(run: Run, lesson: Lesson, *, validation: labels.LabeledData | None) -
     )
     if not run.chief:
         return job.Result()
+    if result.best and result.best.step == 0:
+        logging.info(
+            "%s: no step scored better on the validation images than the weights it began with "
+            "(AP %.3f), which are kept.", lesson.stage, result.best.ap,
+        )  # fmt: skip
     meta = {
         "stage": lesson.stage,
         "step": result.best.step if result.best else result.step,
@@ -245,5 +251,6 @@ def train_settings(settings: config.Config, stage: str, *, steps: int) -> TrainS
         steps_per_call=settings.steps_per_call,
         eval_every=of("eval_every"),
         checkpoint_every=settings.checkpoint_every,
+        judge_start=stage == "finetune",
         seed=settings.seed,
     )

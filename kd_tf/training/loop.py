@@ -109,6 +109,8 @@ def train(
     run = _Run(state, batches, settings, folder, validate, strategy, log, _Timer())
     with stopping.naming_lost_workers(num_workers=strategies.num_workers(strategy)):
         try:
+            if settings.judge_start and validate is not None and not done.saved:
+                done = _save(run, done)
             done = _validate_if_due(run, done)
             if done.step < settings.steps:
                 done = _train_from(run, done)
@@ -203,7 +205,8 @@ def _validate_if_due(run: _Run, done: Progress) -> Progress:
 
     The checkpoint of the step is written already, so a crash in here costs no update.
     """
-    due = calls.is_due(done.step, every=run.settings.eval_every, steps=run.settings.steps)
+    start = run.settings.judge_start and done.step == 0
+    due = start or calls.is_due(done.step, every=run.settings.eval_every, steps=run.settings.steps)
     scored = any(evaluation.step == done.step for evaluation in done.evaluations)
     if run.validate is None or not due or scored or not strategies.is_chief(run.strategy):
         return done

@@ -45,6 +45,8 @@ class TrainSettings:
         eval_every: Steps between validations; 0 = only at the end.
         checkpoint_every: Steps between checkpoints; 0 = at validations and the end.
         keep_checkpoints: Newest checkpoints kept; the best weights are kept besides.
+        judge_start: Validates the first weights too, for a network that has learned before: it
+            never leaves with weights that score worse than those it came with.
         seed: Of the run. The step itself draws no random number.
     """
 
@@ -67,6 +69,7 @@ class TrainSettings:
     eval_every: int = 0
     checkpoint_every: int = 250
     keep_checkpoints: int = 2
+    judge_start: bool = False
     seed: int = 0
 
 

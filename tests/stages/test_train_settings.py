@@ -34,3 +34,9 @@ def test_warm_up_and_decay_are_shares_of_the_steps():
 
 def test_smallest_decay_is_a_step_and_not_the_whole_run():
     assert train_settings(config.Config(), "pretrain", steps=2).decay_steps == 1
+
+
+def test_finetune_alone_judges_the_weights_it_begins_with():
+    stages = ("teacher", "pretrain", "finetune", "baseline")
+    judged = [train_settings(config.Config(), stage, steps=2).judge_start for stage in stages]
+    assert judged == [False, False, True, False]

@@ -4,6 +4,7 @@ import signal
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kd_tf import files
 from kd_tf.errors import UserError
@@ -100,6 +101,30 @@ def test_train_keeps_the_best_validation(tmp_path):
         np.testing.assert_array_equal(got, expected)
     rows = summaries.read_metrics(folder)
     assert [(r["step"], r["val_ap"]) for r in rows if "val_ap" in r] == list(scores.items())
+
+
+def test_train_keeps_the_weights_it_began_with_where_no_others_score_better(tmp_path):
+    """And after a crash it judges them no second time."""
+    settings = dataclasses.replace(SETTINGS, judge_start=True)
+    scores = iter([0.5, 0.25, 0.5, 0.125])
+
+    def validate(network):
+        return next(scores)
+
+    def fail(step):
+        if step == 2:
+            raise InterruptedError
+
+    with pytest.raises(tf.errors.OpError, match="InterruptedError"):
+        _train(tmp_path, settings=settings, validate=validate, before=fail)
+    result = _train(tmp_path, settings=settings, validate=validate)
+    found = [(e.step, e.ap) for e in result.evaluations]
+    assert found == [(0, 0.5), (5, 0.25), (10, 0.5), (12, 0.125)]
+    assert result.best == checkpoint.Evaluation(0, 0.5)
+    for got, first in zip(fakes.weights(result.network), fakes.weights(fakes.build()), strict=True):
+        np.testing.assert_array_equal(got, first)
+    rows = summaries.read_metrics(str(tmp_path))
+    assert [(r["step"], r["val_ap"]) for r in rows if "val_ap" in r] == found
 
 
 def test_train_stops_at_a_loss_that_is_not_finite(tmp_path):
