@@ -50,9 +50,13 @@ class Cell:
         return f"{lender}{self.run.name}, seed {self.seed}"
 
     def is_done(self) -> bool:
-        """Whether it has finished with these settings."""
+        """Whether it has finished with these settings, and nobody removed a stage since."""
         state = self.state()
-        return bool(state.get("finished")) and state.get("wanted") == self.wanted
+        return (
+            bool(state.get("finished"))
+            and state.get("wanted") == self.wanted
+            and all(self.has(stage) for stage in self.run.stages)
+        )
 
     def is_other(self) -> bool:
         """Whether its folder holds work of other settings."""

@@ -23,15 +23,16 @@ def main() -> None:
         sys.exit("something went wrong")
     if os.environ.get("HANG_AT") == f"{run}/{stage}":
         time.sleep(60)
-    _finish(workdir / stage, {"eval_data": given["eval_data"]})
+    finish(workdir / stage, {"eval_data": given["eval_data"]})
     if stage == "evaluate":
         _score(workdir, float(given["seed"]))
     else:
-        _finish(workdir / "labeled", {})
+        finish(workdir / "labeled", {})
 
 
-def _finish(folder: pathlib.Path, identity: dict) -> None:
-    folder.mkdir(exist_ok=True)
+def finish(folder: pathlib.Path, identity: dict) -> None:
+    """Leaves the manifest of a finished stage."""
+    folder.mkdir(parents=True, exist_ok=True)
     content = {"identity": identity, "info": {"commit": "c0ffee", "seconds": 1.0}}
     (folder / "manifest.json").write_text(json.dumps(content))
 

@@ -4,6 +4,7 @@ import pytest
 
 from experiments import cells, grid, pricing
 from kd_tf.errors import UserError
+from tests.experiments import stub
 
 GRID = """
 question = "Does it?"
@@ -188,7 +189,8 @@ def test_price_from_stated_speed(folder):
 def test_price_from_finished_cells(folder):
     found = grid.load(str(folder))
     made = cells.cells(found, runs_folder=str(folder / "runs"))
-    made[0].folder.mkdir(parents=True)
+    for stage in made[0].run.stages:
+        stub.finish(made[0].folder / stage, {})
     made[0].note(finished=True, seconds={"teacher": 30.0, "pseudo": 3.0, "pretrain": 12.0})
     prices = pricing.Prices(found, made)
     assert prices.left(made[0]) == 0.0

@@ -4,6 +4,7 @@ import pytest
 
 from experiments import cells, claims, figure, grid, results, run
 from kd_tf.data.scenes import CLASS_NAMES, scene_labels
+from tests.experiments import stub
 from tests.experiments.test_grid import BORROWS, FLAGS, GRID
 from tests.experiments.test_run import PROGRAM
 
@@ -123,8 +124,9 @@ def test_curves_are_the_validations_of_the_run_that_asks(place):
     )
     made = _load(place)[1]
     assert results.curves(made) == {}
+    for stage in made[2].run.stages:
+        stub.finish(made[2].folder / stage, {})
     folder = made[2].folder / "baseline"
-    folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text(
         '{"step": 1, "loss": 2.0}\n{"step": 5, "val_ap": 0.1}\n{"step": 10, "val_ap": 0.3}\n'
     )

@@ -1,5 +1,6 @@
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,13 @@ def test_run_grid_does_all_once_then_nothing(place):
     failed, calls, lines = _run(place)
     assert (failed, calls) == ([], [])
     assert lines[2] == "[3/3] part, seed 0: done already"
+
+
+def test_run_grid_does_again_what_somebody_removed(place):
+    _run(place)
+    for stage in ("finetune", "evaluate"):
+        shutil.rmtree(place / "runs/question/part/seed0" / stage)
+    assert _run(place)[:2] == ([], ["part/0/finetune", "part/0/evaluate"])
 
 
 def test_run_grid_tells_what_is_left(place):
