@@ -94,11 +94,15 @@ def _run_cell(cell: Cell, program: Sequence[str], progress: _Progress) -> bool:
         cell.folder.mkdir(exist_ok=True)
         cell.note()
         all_cells.take_over(cell)
+        redone = False
         for stage in cell.run.stages:
-            if cell.has(stage):
+            if cell.has(stage) and not redone:
                 continue
-            if not _run_stage(cell, stage, program, lock=lock, progress=progress):
+            # What comes after a stage that was done again rests on what is gone.
+            command = [*program, *["--overwrite"] * cell.has(stage)]
+            if not _run_stage(cell, stage, command, lock=lock, progress=progress):
                 return False
+            redone = True
         cell.note(finished=True)
     progress.tell_text("done")
     return True

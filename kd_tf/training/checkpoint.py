@@ -190,6 +190,9 @@ def _check_same(
 
 def _check_settings(stored: dict, settings: TrainSettings, *, folder: str) -> None:
     now = dataclasses.asdict(settings)
+    # What a run of an older version does not name was as it is by default now.
+    defaults = {f.name: f.default for f in dataclasses.fields(settings)}
+    stored = defaults | stored
     differing = [
         f"{name} was {stored.get(name)!r}, is {now.get(name)!r}"
         for name in sorted(stored.keys() | now)

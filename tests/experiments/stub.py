@@ -44,7 +44,7 @@ def _score(workdir: pathlib.Path, seed: float) -> None:
         if (workdir / name).is_dir()
     }
     for name in models:
-        (workdir / "evaluate" / name).mkdir()
+        (workdir / "evaluate" / name).mkdir(exist_ok=True)
         (workdir / "evaluate" / name / "detections.json").write_text("[]")
     (workdir / "evaluate" / "metrics.json").write_text(json.dumps({"models": models}))
 

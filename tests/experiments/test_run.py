@@ -53,9 +53,14 @@ def test_run_grid_does_all_once_then_nothing(place):
 
 def test_run_grid_does_again_what_somebody_removed(place):
     _run(place)
-    for stage in ("finetune", "evaluate"):
-        shutil.rmtree(place / "runs/question/part/seed0" / stage)
-    assert _run(place)[:2] == ([], ["part/0/finetune", "part/0/evaluate"])
+    cell = place / "runs/question/part/seed0"
+    shutil.rmtree(cell / "baseline")
+    # finetune comes before and stays; evaluate had scored what is gone.
+    assert _run(place)[:2] == ([], ["part/0/baseline", "part/0/evaluate"])
+    last = [line for line in (cell / "log.txt").read_text().splitlines() if line.startswith("$")][
+        -1
+    ]
+    assert "--overwrite" in last and "--stage=evaluate" in last
 
 
 def test_run_grid_tells_what_is_left(place):

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -111,6 +112,18 @@ def test_restore_names_settings_that_differ(tmp_path):
     with pytest.raises(UserError, match=r"learning_rate was 0.001, is 0.5\. Give") as caught:
         checkpoint.restore(str(tmp_path), variables=_variables(0.0), settings=changed)
     assert "steps_per_call" not in str(caught.value)
+
+
+def test_restore_takes_what_an_older_version_did_not_name_for_the_default(tmp_path):
+    _save(str(tmp_path), 3)
+    path = tmp_path / "checkpoint.json"
+    pointer = json.loads(path.read_text())
+    del pointer["settings"]["judge_start"]
+    path.write_text(json.dumps(pointer))
+    checkpoint.restore(str(tmp_path), variables=_variables(0.0), settings=SETTINGS)
+    changed = dataclasses.replace(SETTINGS, judge_start=True)
+    with pytest.raises(UserError, match="judge_start was False, is True"):
+        checkpoint.restore(str(tmp_path), variables=_variables(0.0), settings=changed)
 
 
 def test_read_progress_equals_what_was_saved(folder):
