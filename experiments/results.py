@@ -1,87 +1,89 @@
-"""Table, figure and numbers of a grid, written into its folder from what has finished."""
+"""Table, figure and numbers of a grid, written into its folder from what is known of its cells."""
 
-import json
 import os
 import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from experiments import figure
+import numpy as np
+
+from experiments import figure, record
 from experiments.cells import Cell
 from experiments.grid import Grid
-from kd_tf.data.sources import open_source
-from kd_tf.evaluation.collected import Collected, read_results
-from kd_tf.evaluation.comparison import compare
-from kd_tf.evaluation.ground_truth import GroundTruth, ground_truth
-from kd_tf.specs import DATA_KINDS, parse
+from experiments.record import Measured
+from kd_tf.errors import UserError
+from kd_tf.evaluation.comparison import difference
 
 BEGIN, END = "<!-- results: begin, written by experiments.run -->", "<!-- results: end -->"
-RESULTS, NUMBERS, FIGURE = "RESULTS.md", "results.json", "figure.png"
+RESULTS, FIGURE = "RESULTS.md", "figure.png"
 CURVE = "curve.png"
-_EVALUATE = "evaluate"
 
-# One row of the table: the cells it is made of, with the model that is shown.
-Rows = dict[str, list[tuple[Cell, str]]]
+# One row of the table: seed -> the cell that measured it.
+Rows = dict[str, dict[int, Measured]]
 
 
-def write(grid: Grid, cells: Sequence[Cell], *, command: str) -> list[str]:
-    """Writes RESULTS.md (between its marks), results.json and figure.png; gives their paths.
+def write(
+    grid: Grid, cells: Sequence[Cell], *, command: str, say: Callable[[str], None] = print
+) -> list[str]:
+    """Writes RESULTS.md (between its marks), results.json and the pictures; gives their paths.
 
     Cells of other experiments have no rows here, and their costs are told there.
+
+    Args:
+        grid: The experiment.
+        cells: Its cells and those they build on.
+        command: What a new RESULTS.md tells its readers to run.
+        say: Takes what the reader of the table must know beside it.
     """
     cells = [cell for cell in cells if not cell.lender]
-    rows = _rows(cells)
+    measured, lost = record.gather(grid, cells)
+    if lost:
+        say(
+            f"no longer in {grid.folder / RESULTS}, since they are not here and were measured "
+            f"with other settings (git has the table before): {'; '.join(lost)}"
+        )
+    rows = _rows(cells, measured)
     scores = {
-        name: [_scores(grid, cell, model) for cell, model in found] for name, found in rows.items()
+        name: [{"seed": seed, **one.rows[name]} for seed, one in found.items()]
+        for name, found in rows.items()
     }
     differences = [_difference(rows, pair.a, pair.b) for pair in grid.compare]
     text = "\n".join(
         [
             *_table(grid, scores),
             *_difference_lines(grid, differences),
-            *_cost_lines(cells),
+            *_cost_lines(len(cells), list(measured.values())),
         ]
     )
     paths = [_write_text(grid, text, command=command)]
     if any(scores.values()):
-        paths.append(_write_numbers(grid, scores, differences))
-        if grid.figure:
-            figure.draw(grid, scores, path=str(grid.folder / FIGURE))
-            paths.append(str(grid.folder / FIGURE))
-    found = curves(cells)
-    if found:
-        figure.draw_curves(found, path=str(grid.folder / CURVE))
-        paths.append(str(grid.folder / CURVE))
+        known = [one for one in differences if one]
+        paths += record.write(grid, measured, differences=known)
+        paths += _draw(grid, scores, measured)
     return paths
 
 
-def curves(cells: Sequence[Cell]) -> dict[str, list[tuple[int, float]]]:
-    """Cell -> (step, validation AP), of the finished cells whose run asks for a curve."""
-    found = {}
-    for cell in cells:
-        if not (cell.run.curve and cell.is_done()):
-            continue
-        text = (cell.folder / cell.run.curve / "metrics.jsonl").read_text()
-        rows = [json.loads(line) for line in text.splitlines()]
-        points = [(row["step"], row["val_ap"]) for row in rows if "val_ap" in row]
-        found[f"{cell.name}: {cell.run.curve}"] = points
-    return found
+def _draw(grid: Grid, scores: dict[str, list[dict]], measured: Mapping[str, Measured]) -> list[str]:
+    paths = []
+    if grid.figure:
+        paths.append(str(grid.folder / FIGURE))
+        figure.draw(grid, scores, path=paths[-1])
+    curves = {name: one.curve for name, one in measured.items() if one.curve}
+    if curves:
+        paths.append(str(grid.folder / CURVE))
+        figure.draw_curves(curves, path=paths[-1])
+    return paths
 
 
-def _rows(cells: Sequence[Cell]) -> Rows:
+def _rows(cells: Sequence[Cell], measured: Mapping[str, Measured]) -> Rows:
     """Row -> its finished cells; a row without one is there too."""
     rows: Rows = {}
     for cell in cells:
         for model in cell.run.show:
-            found = rows.setdefault(cell.run.row(model), [])
-            if cell.is_done():
-                found.append((cell, model))
+            found = rows.setdefault(cell.run.row(model), {})
+            if cell.name in measured:
+                found[cell.seed] = measured[cell.name]
     return rows
-
-
-def _scores(grid: Grid, cell: Cell, model: str) -> dict[str, float | int | None]:
-    found = cell.models()[model]
-    return {"seed": cell.seed, **{name: found[name] for name in grid.metrics}}
 
 
 def _table(grid: Grid, scores: dict[str, list[dict]]) -> list[str]:
@@ -112,40 +114,27 @@ def _short(value: float) -> str:
 
 
 def _difference(rows: Rows, a: str, b: str) -> dict | None:
-    """The paired difference of two rows with its interval; None where one has not run."""
-    seeds = sorted({c.seed for c, _ in rows[a]} & {c.seed for c, _ in rows[b]})
+    """The paired difference of two rows with its interval; None where one has not run.
+
+    Raises:
+        UserError: The two were not scored on the same images.
+    """
+    seeds = sorted(set(rows[a]) & set(rows[b]))
     if not seeds:
         return None
-    ours = {name: [pair for pair in rows[name] if pair[0].seed in seeds] for name in (a, b)}
-    truth = _truth(*ours[a][0])
-    found = compare(
-        truth, {name: [_detections(truth, *pair) for pair in ours[name]] for name in (a, b)}
-    )
-    each = [
-        x - y
-        for x, y in zip(
-            found["models"][a]["AP"]["seeds"], found["models"][b]["AP"]["seeds"], strict=True
-        )
-    ]
+    images = {rows[row][seed].scored_on for row in (a, b) for seed in seeds}
+    if len(images) > 1:
+        told = ", ".join(f"{num} of {data}" for data, num in sorted(images))
+        raise UserError(f"{a!r} and {b!r} cannot be compared: scored on different images ({told}).")
+    ours, theirs = (np.array([rows[row][seed].resampled[row] for seed in seeds]) for row in (a, b))
     return {
-        **found["differences"][0]["AP"],
+        **difference(ours, theirs),
         "a": a,
         "b": b,
         "seeds": seeds,
-        "by_seed": each,
-        "num_images": found["num_images"],
+        "by_seed": (ours - theirs)[:, 0].tolist(),
+        "num_images": images.pop()[1],
     }
-
-
-def _truth(cell: Cell, model: str) -> GroundTruth:
-    """The images a cell was scored on, with its classes."""
-    flags = cell.manifest(_EVALUATE)["identity"]
-    names = tuple(cell.models()[model]["per_class"])
-    return ground_truth(open_source(parse(flags["eval_data"], DATA_KINDS)), class_names=names)
-
-
-def _detections(truth: GroundTruth, cell: Cell, model: str) -> Collected:
-    return read_results(truth, path=str(cell.folder / _EVALUATE / model / "detections.json"))
 
 
 def _difference_lines(grid: Grid, differences: Sequence[dict | None]) -> list[str]:
@@ -173,23 +162,17 @@ def _signed(value: float) -> str:
     return sign + _short(abs(value))
 
 
-def _cost_lines(cells: Sequence[Cell]) -> list[str]:
-    done = [cell for cell in cells if cell.is_done()]
+def _cost_lines(num_cells: int, done: Sequence[Measured]) -> list[str]:
     if not done:
-        return ["", f"None of the {len(cells)} cells has run yet."]
-    core_s = sum(sum(cell.state().get("core_s", {}).values()) for cell in done)
-    seconds = sum(sum(cell.state().get("seconds", {}).values()) for cell in done)
-    commits = sorted({cell.manifest(_EVALUATE)["info"]["commit"] for cell in _evaluated(done)})
+        return ["", f"None of the {num_cells} cells has run yet."]
+    core_s, seconds = sum(one.core_s for one in done), sum(one.seconds for one in done)
+    commits = sorted({one.commit for one in done if one.commit})
     return [
         "",
-        f"{len(done)} of {len(cells)} cells have run: {core_s / 3600:.2f} hours of processor time, "
+        f"{len(done)} of {num_cells} cells have run: {core_s / 3600:.2f} hours of processor time, "
         f"{seconds / 3600:.2f} hours by the clock, on {os.cpu_count()} cores ({_processor()}); "
         f"commit {', '.join(commits)}.",
     ]
-
-
-def _evaluated(cells: Sequence[Cell]) -> list[Cell]:
-    return [cell for cell in cells if cell.has(_EVALUATE)]
 
 
 def _processor() -> str:
@@ -208,11 +191,4 @@ def _write_text(grid: Grid, text: str, *, command: str) -> str:
     before, _, rest = old.partition(BEGIN)
     after = rest.partition(END)[2]
     path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
-    return str(path)
-
-
-def _write_numbers(grid: Grid, scores: dict, differences: Sequence[dict | None]) -> str:
-    path = grid.folder / NUMBERS
-    content = {"rows": scores, "differences": [one for one in differences if one]}
-    path.write_text(json.dumps(content, indent=1) + "\n")
     return str(path)

@@ -68,8 +68,8 @@ def compare(
             {
                 "a": a,
                 "b": b,
-                "AP": _difference(scores[a].ap, scores[b].ap),
-                "AP50": _difference(scores[a].ap50, scores[b].ap50),
+                "AP": difference(scores[a].ap, scores[b].ap),
+                "AP50": difference(scores[a].ap50, scores[b].ap50),
             }
             for row, a in enumerate(names)
             for b in names[row + 1 :]
@@ -77,6 +77,44 @@ def compare(
         "num_resamples": num_resamples,
         "level": _LEVEL,
         "num_images": truth.num_images,
+    }
+
+
+def resampled_ap(
+    truth: GroundTruth, run: Collected, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> np.ndarray:
+    """AP of one training run on the images as they are and on resampled ones.
+
+    Equal seeds draw equal images, so that rows of two models, or of the same model on two
+    machines, are paired.
+
+    Args:
+        truth: What people marked in the images.
+        run: Its detections.
+        seed, num_resamples: As for `compare`.
+
+    Returns:
+        [1 + B] float64, column 0 of the images as they are.
+    """
+    weights = _image_weights(truth.num_images, seed=seed, num_resamples=num_resamples)
+    return _score(truth, [run], image_weights=weights).ap[0]
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> dict:
+    """Mean over seeds of a - b and its interval over images.
+
+    Args:
+        a, b: [S, 1 + B], [R, 1 + B] AP or AP50, one row per seed as `resampled_ap` gives it.
+
+    Returns:
+        {"mean", "interval" [low, high], "share_above_0": of the resamples}.
+    """
+    differences = a.mean(axis=0) - b.mean(axis=0)
+    resampled = differences[1:][~np.isnan(differences[1:])]
+    return {
+        "mean": _number(differences[0]),
+        "interval": _interval(differences[1:]),
+        "share_above_0": float(np.mean(resampled > 0)) if resampled.size else None,
     }
 
 
@@ -121,16 +159,6 @@ def _describe(table: np.ndarray) -> dict:
         "std": _number(seeds.std(ddof=1)) if len(seeds) > 1 else None,
         "seeds": [_number(value) for value in seeds],
         "interval": _interval(table.mean(axis=0)[1:]),
-    }
-
-
-def _difference(a: np.ndarray, b: np.ndarray) -> dict:
-    differences = a.mean(axis=0) - b.mean(axis=0)
-    resampled = differences[1:][~np.isnan(differences[1:])]
-    return {
-        "mean": _number(differences[0]),
-        "interval": _interval(differences[1:]),
-        "share_above_0": float(np.mean(resampled > 0)) if resampled.size else None,
     }
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from kd_tf.evaluation.coco import evaluate
 from kd_tf.evaluation.collected import collect
-from kd_tf.evaluation.comparison import compare
+from kd_tf.evaluation.comparison import compare, difference, resampled_ap
 from kd_tf.evaluation.ground_truth import ground_truth
 from tests.evaluation.datasets import (
     annotate,
@@ -86,3 +86,13 @@ def test_compare_without_objects_is_none():
     result = compare(*_as_models(coco_dataset(num_images=3, names=["a"]), {}), num_resamples=5)
     assert result["models"]["a"]["AP"]["mean"] is None
     assert result["models"]["a"]["AP"]["interval"] is None
+
+
+def test_difference_of_runs_resampled_one_by_one_is_that_of_compare(three_runs):
+    truth, runs = three_runs
+    a, b, c = (resampled_ap(truth, run, num_resamples=50) for run in runs)
+    found = difference(np.stack([a, b]), c[None])
+    together = compare(truth, {"few": runs[:2], "many": runs[2:]}, num_resamples=50)
+    assert found == together["differences"][0]["AP"]
+    other = resampled_ap(truth, runs[0], num_resamples=50, seed=1)
+    assert other[0] == a[0] and (other[1:] != a[1:]).any()
