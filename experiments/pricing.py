@@ -1,6 +1,7 @@
 """What a grid costs before it runs: steps and seconds, measured where something has finished."""
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Iterable
 
@@ -8,6 +9,8 @@ from experiments.cells import Cell, settings
 from experiments.grid import Grid
 from kd_tf import config
 from kd_tf.errors import UserError
+
+_SIZE_FLAG = "--image_size="
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,10 @@ def _work(flags: config.Config, stage: str) -> Work:
     )
 
 
+def _pixels(image_size: str) -> int:
+    return math.prod(config.Config(image_size=image_size).size())
+
+
 class Prices:
     """Seconds of a stage: from finished stages of its kind, else from the grid's own figures."""
 
@@ -66,6 +73,8 @@ class Prices:
         self._images_per_s: dict[str, float] = {}
         for one in (*grid.others.values(), grid):
             self._images_per_s |= one.price.images_per_s
+        stated = [flag.partition("=")[2] for flag in grid.flags if flag.startswith(_SIZE_FLAG)]
+        self._stated_size = stated[-1] if stated else config.Config().image_size
         self._where = f"{grid.folder}/grid.toml"
         self._measured: dict[tuple, list[float]] = {}
         for cell in cells:
@@ -80,6 +89,8 @@ class Prices:
     def seconds(self, one: Work) -> float:
         """What a stage is expected to take.
 
+        Stated speeds are for the flagfile's image size; others go with the number of pixels.
+
         Raises:
             UserError: It was never measured and the grid states no speed for its network.
         """
@@ -92,7 +103,8 @@ class Prices:
                 f"{self._where}: [price] images_per_s has no {one.network}; state how many images "
                 "a second it trains on, roughly."
             )
-        return self._other_s + one.images / self._images_per_s[one.network]
+        size = _pixels(one.image_size) / _pixels(self._stated_size)
+        return self._other_s + one.images * size / self._images_per_s[one.network]
 
     def is_measured(self, one: Work) -> bool:
         """Whether the price comes from a finished stage."""

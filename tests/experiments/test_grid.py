@@ -186,6 +186,19 @@ def test_price_from_stated_speed(folder):
     assert "3 cells, 0 done; left: 400 steps, 0.05 hours (partly from the stated" in text
 
 
+def test_price_goes_with_the_pixels(folder):
+    text = GRID.replace("--label_fraction=0.2", "--image_size=320x160")
+    (folder / "grid.toml").write_text(text)
+    found = grid.load(str(folder))
+    made = cells.cells(found, runs_folder=str(folder / "runs"))
+    # Twice the pixels of the default, 160x160: 2 x (5 + 15) s; 10 s for each of three stages.
+    assert pricing.Prices(found, made).left(made[2]) == pytest.approx(70.0)
+    (folder / "flags.txt").write_text(f"{FLAGS}--image_size=320x320\n")
+    found = grid.load(str(folder))
+    made = cells.cells(found, runs_folder=str(folder / "runs"))
+    assert pricing.Prices(found, made).left(made[2]) == pytest.approx(40.0)
+
+
 def test_price_from_finished_cells(folder):
     found = grid.load(str(folder))
     made = cells.cells(found, runs_folder=str(folder / "runs"))
