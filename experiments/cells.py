@@ -1,6 +1,7 @@
 """One cell of a grid, a run with one seed: what it asks for, where it lies, whether it is done."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -134,6 +135,7 @@ def _cell(
     filled = own
     for name, cell in needs.items():
         filled = tuple(flag.replace(f"{{{name}}}", str(cell.folder)) for flag in filled)
+    files = _named_files(own)
     return Cell(
         run=run,
         seed=seed,
@@ -144,9 +146,21 @@ def _cell(
             "stages": list(run.stages),
             "take": list(run.take),
             "needs": {name: cell.wanted for name, cell in needs.items()},
+            **({"files": files} if files else {}),
         },
         needs=tuple(needs.values()),
     )
+
+
+def _named_files(given: Iterable[str]) -> dict[str, str]:
+    """Flag -> digest of the file it names: what counts is what the file says."""
+    found = {}
+    for flag in given:
+        name, _, value = flag.removeprefix("--").partition("=")
+        path = pathlib.Path(value)
+        if value and name in config.paths() and path.is_file():
+            found[flag] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def settings(cell: Cell) -> config.Config:

@@ -1,14 +1,17 @@
 """What the cells of a grid have measured: those that lie here, and those measured elsewhere.
 
-results.json and resampled.npz in the grid's folder keep it, so that machines may share a grid and
-a later seed joins the table: a cell that is not here is taken from them as long as its settings
-are those that the grid asks for.
+results.json in the grid's folder keeps it, so that machines may share a grid and a later seed
+joins the table: a cell that is not here is taken from it as long as its settings are those that
+the grid asks for.
 """
 
+import base64
 import dataclasses
 import functools
 import hashlib
 import json
+import os
+import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,8 +24,24 @@ from kd_tf.evaluation.comparison import resampled_ap
 from kd_tf.evaluation.ground_truth import GroundTruth, ground_truth
 from kd_tf.specs import DATA_KINDS, parse
 
-NUMBERS, RESAMPLED = "results.json", "resampled.npz"
+NUMBERS = "results.json"
 _EVALUATE = "evaluate"
+_VECTOR = "<f4"  # float32, little-endian, in the file as base64
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredOn:
+    """The images that a cell's models were scored on.
+
+    Attributes:
+        spec: As `--eval_data` names them.
+        digest: Of their listing and labels, as stage evaluate notes it.
+        num_images: How many they are.
+    """
+
+    spec: str = ""
+    digest: str = ""
+    num_images: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,23 +50,25 @@ class Measured:
 
     Attributes:
         settings: Digest of all that decides what the cell does.
-        commit: Of the program that scored it; empty where nothing is scored.
-        scored_on: The images, as `--eval_data` names them, and how many they are.
+        commits: Of the program, in its stages.
+        machine: Cores and processor.
         core_s: Processor time of its stages.
         seconds: Their time by the clock.
-        curve: (step, validation AP), where the run asks for a curve.
-        rows: Row of the table -> metric -> value.
-        resampled: Row -> AP [1 + B] on the images as they are and on resampled ones, of the
-            rows that are compared; see `kd_tf.evaluation.comparison`.
+        scored_on: The images of its scores.
+        curves: Stage -> [(step, validation AP)].
+        models: Model -> metric -> value.
+        resampled: Model -> AP [1 + B] float32, on the images as they are and on resampled
+            ones; see `kd_tf.evaluation.comparison`. Of the models that the run shows.
     """
 
     settings: str
-    commit: str = ""
-    scored_on: tuple[str, int] = ("", 0)
+    commits: tuple[str, ...] = ()
+    machine: str = ""
     core_s: float = 0.0
     seconds: float = 0.0
-    curve: tuple[tuple[int, float], ...] = ()
-    rows: dict[str, dict[str, float | None]] = dataclasses.field(default_factory=dict)
+    scored_on: ScoredOn = ScoredOn()
+    curves: dict[str, list[tuple[int, float]]] = dataclasses.field(default_factory=dict)
+    models: dict[str, dict[str, float | None]] = dataclasses.field(default_factory=dict)
     resampled: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
@@ -59,27 +80,22 @@ def gather(grid: Grid, cells: Sequence[Cell]) -> tuple[dict[str, Measured], list
         cells: Its cells.
 
     Returns:
-        Cell's name -> what it has left; and the rows, "ROW (CELL)", that the folder's files
-        have but the next table will not: their cells are not here, and their settings are
-        not those that the grid asks for now, or not known.
+        Cell's name -> what it has left; and the names of cells that the folder's file knows
+        but that cannot join: they are not here, and were measured with other settings than
+        those that the grid asks for now, or it asks for no such cell.
     """
     recorded = _read(grid)
     found = {}
     for cell in cells:
         if cell.is_done():
-            found[cell.name] = _measure(grid, cell)
-        elif _serves(grid, cell, recorded.get(cell.name)):
+            found[cell.name] = _measure(cell)
+        elif cell.name in recorded and recorded[cell.name].settings == _settings(cell):
             found[cell.name] = recorded[cell.name]
-    known = {(cell, row) for cell, one in found.items() for row in one.rows}
-    lost = [f"{row} ({cell})" for cell, one in recorded.items() for row in one.rows
-            if (cell, row) not in known]  # fmt: skip
-    return found, lost
+    return found, [name for name in recorded if name not in found]
 
 
-def write(
-    grid: Grid, measured: Mapping[str, Measured], *, differences: Sequence[dict]
-) -> list[str]:
-    """Writes results.json and resampled.npz; gives their paths.
+def write(grid: Grid, measured: Mapping[str, Measured], *, differences: Sequence[dict]) -> str:
+    """Writes results.json, whole or not at all; gives its path.
 
     Args:
         grid: The experiment.
@@ -87,24 +103,34 @@ def write(
         differences: Of the rows that are compared.
     """
     cells = {name: dataclasses.asdict(one) for name, one in measured.items()}
-    vectors = {
-        f"{name}: {row}": values
-        for name, cell in cells.items()
-        for row, values in cell.pop("resampled").items()
-    }
-    content = {"differences": differences, "cells": cells}
-    numbers, resampled = grid.folder / NUMBERS, grid.folder / RESAMPLED
-    numbers.write_text(json.dumps(content, indent=1) + "\n")
-    np.savez_compressed(resampled, **vectors)
-    return [str(numbers), str(resampled)]
+    for cell in cells.values():
+        cell["resampled"] = {model: _encode(one) for model, one in cell["resampled"].items()}
+    path, part = grid.folder / NUMBERS, grid.folder / f"{NUMBERS}.part"
+    part.write_text(json.dumps({"differences": differences, "cells": cells}, indent=1) + "\n")
+    os.replace(part, path)
+    return str(path)
 
 
-def _shown(cell: Cell) -> list[str]:
-    return [cell.run.row(model) for model in cell.run.show]
+def _read(grid: Grid) -> dict[str, Measured]:
+    """Cell's name -> what the folder's file says of it."""
+    path = grid.folder / NUMBERS
+    cells = json.loads(path.read_text())["cells"] if path.is_file() else {}
+    for cell in cells.values():
+        cell["commits"] = tuple(cell["commits"])
+        cell["scored_on"] = ScoredOn(**cell["scored_on"])
+        cell["curves"] = {
+            stage: [tuple(point) for point in points] for stage, points in cell["curves"].items()
+        }
+        cell["resampled"] = {model: _decode(text) for model, text in cell["resampled"].items()}
+    return {name: Measured(**cell) for name, cell in cells.items()}
 
 
-def _compared(grid: Grid, cell: Cell) -> set[str]:
-    return {row for pair in grid.compare for row in (pair.a, pair.b)} & set(_shown(cell))
+def _encode(values: np.ndarray) -> str:
+    return base64.b64encode(values.astype(_VECTOR).tobytes()).decode()
+
+
+def _decode(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), _VECTOR)
 
 
 def _settings(cell: Cell) -> str:
@@ -112,30 +138,40 @@ def _settings(cell: Cell) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _measure(grid: Grid, cell: Cell) -> Measured:
-    state, models = cell.state(), cell.models()
-    scored = cell.manifest(_EVALUATE) if cell.has(_EVALUATE) else None
-    compared = _compared(grid, cell)
-    resampled, num_images = {}, 0
-    for model in cell.run.show:
-        if cell.run.row(model) in compared:
-            truth = _truth(scored["identity"]["eval_data"], tuple(models[model]["per_class"]))
-            path = cell.folder / _EVALUATE / model / "detections.json"
-            values = resampled_ap(truth, read_results(truth, path=str(path)))
-            resampled[cell.run.row(model)], num_images = values.astype(np.float32), truth.num_images
+def _measure(cell: Cell) -> Measured:
+    state = cell.state()
+    scored_on, resampled = _resampled(cell) if cell.has(_EVALUATE) else (ScoredOn(), {})
+    commits = {
+        json.loads(path.read_text())["info"]["commit"]
+        for path in cell.folder.glob("*/manifest.json")
+    }
     return Measured(
         settings=_settings(cell),
-        commit=scored["info"]["commit"] if scored else "",
-        scored_on=(scored["identity"]["eval_data"] if scored else "", num_images),
+        commits=tuple(sorted(commits)),
+        machine=_machine(),
         core_s=sum(state.get("core_s", {}).values()),
         seconds=sum(state.get("seconds", {}).values()),
-        curve=_curve(cell),
-        rows={
-            cell.run.row(model): {metric: models[model][metric] for metric in grid.metrics}
-            for model in cell.run.show
-        },
+        scored_on=scored_on,
+        curves=_curves(cell),
+        models={name: _numbers(found) for name, found in cell.models().items()},
         resampled=resampled,
     )
+
+
+def _numbers(found: dict) -> dict[str, float | None]:
+    return {k: v for k, v in found.items() if v is None or isinstance(v, int | float)}
+
+
+def _resampled(cell: Cell) -> tuple[ScoredOn, dict[str, np.ndarray]]:
+    identity = cell.manifest(_EVALUATE)["identity"]
+    spec, resampled, num_images = identity["eval_data"], {}, 0
+    for model in cell.run.show:
+        path = cell.folder / _EVALUATE / model / "detections.json"
+        if path.is_file():
+            truth = _truth(spec, tuple(cell.models()[model]["per_class"]))
+            resampled[model] = resampled_ap(truth, read_results(truth, path=str(path)))
+            num_images = truth.num_images
+    return ScoredOn(spec, identity.get("input: eval_data", ""), num_images), resampled
 
 
 @functools.lru_cache(maxsize=8)
@@ -143,37 +179,19 @@ def _truth(eval_data: str, class_names: tuple[str, ...]) -> GroundTruth:
     return ground_truth(open_source(parse(eval_data, DATA_KINDS)), class_names=class_names)
 
 
-def _curve(cell: Cell) -> tuple[tuple[int, float], ...]:
-    if not cell.run.curve:
-        return ()
-    text = (cell.folder / cell.run.curve / "metrics.jsonl").read_text()
-    lines = [json.loads(line) for line in text.splitlines()]
-    return tuple((line["step"], line["val_ap"]) for line in lines if "val_ap" in line)
+def _curves(cell: Cell) -> dict[str, list[tuple[int, float]]]:
+    """Of the stages that the cell did itself."""
+    found = {}
+    for stage in cell.run.stages:
+        path = cell.folder / stage / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.is_file() else []
+        points = [json.loads(line) for line in lines]
+        found[stage] = [(one["step"], one["val_ap"]) for one in points if "val_ap" in one]
+    return {stage: points for stage, points in found.items() if points}
 
 
-def _serves(grid: Grid, cell: Cell, one: Measured | None) -> bool:
-    """Whether a recorded cell is the one that is asked for, with all that the table needs."""
-    return (
-        one is not None
-        and one.settings == _settings(cell)
-        and set(one.rows) >= set(_shown(cell))
-        and all(set(numbers) >= set(grid.metrics) for numbers in one.rows.values())
-        and set(one.resampled) >= _compared(grid, cell)
-        and bool(one.curve) == bool(cell.run.curve)
-    )
-
-
-def _read(grid: Grid) -> dict[str, Measured]:
-    """Cell's name -> what the folder's files say of it."""
-    numbers, resampled = grid.folder / NUMBERS, grid.folder / RESAMPLED
-    cells = json.loads(numbers.read_text())["cells"] if numbers.is_file() else {}
-    vectors = {}
-    if resampled.is_file():
-        with np.load(resampled) as archive:
-            vectors = dict(archive)
-    for name, cell in cells.items():
-        keys = {row: f"{name}: {row}" for row in cell["rows"]}
-        cell["resampled"] = {row: vectors[key] for row, key in keys.items() if key in vectors}
-        cell["curve"] = tuple(tuple(point) for point in cell["curve"])
-        cell["scored_on"] = tuple(cell["scored_on"])
-    return {name: Measured(**cell) for name, cell in cells.items()}
+def _machine() -> str:
+    path = pathlib.Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores ({names[0] if names else 'unknown processor'})"

@@ -1,9 +1,7 @@
 """Table, figure and numbers of a grid, written into its folder from what is known of its cells."""
 
-import os
-import pathlib
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,19 +10,17 @@ from experiments.cells import Cell
 from experiments.grid import Grid
 from experiments.record import Measured
 from kd_tf.errors import UserError
-from kd_tf.evaluation.comparison import difference
+from kd_tf.evaluation.comparison import NUM_RESAMPLES, difference
 
 BEGIN, END = "<!-- results: begin, written by experiments.run -->", "<!-- results: end -->"
 RESULTS, FIGURE = "RESULTS.md", "figure.png"
 CURVE = "curve.png"
 
-# One row of the table: seed -> the cell that measured it.
-Rows = dict[str, dict[int, Measured]]
+# One row of the table: seed -> the cell that measured it, and which of its models.
+Rows = dict[str, dict[int, tuple[Measured, str]]]
 
 
-def write(
-    grid: Grid, cells: Sequence[Cell], *, command: str, say: Callable[[str], None] = print
-) -> list[str]:
+def write(grid: Grid, cells: Sequence[Cell], *, command: str, forget: bool = False) -> list[str]:
     """Writes RESULTS.md (between its marks), results.json and the pictures; gives their paths.
 
     Cells of other experiments have no rows here, and their costs are told there.
@@ -33,20 +29,21 @@ def write(
         grid: The experiment.
         cells: Its cells and those they build on.
         command: What a new RESULTS.md tells its readers to run.
-        say: Takes what the reader of the table must know beside it.
+        forget: Leave out what was measured elsewhere and cannot join this table.
+
+    Raises:
+        UserError: Something would be left out, and `forget` was not said.
     """
     cells = [cell for cell in cells if not cell.lender]
     measured, lost = record.gather(grid, cells)
-    if lost:
-        say(
-            f"no longer in {grid.folder / RESULTS}, since they are not here and were measured "
-            f"with other settings (git has the table before): {'; '.join(lost)}"
+    if lost and not forget:
+        raise UserError(
+            f"{grid.folder / RESULTS} was not written: it would lose cells that are not here and "
+            f"were measured with other settings than the grid's: {'; '.join(lost)}. Bring the "
+            "folder of their runs here, or give --forget (git keeps the old table)."
         )
     rows = _rows(cells, measured)
-    scores = {
-        name: [{"seed": seed, **one.rows[name]} for seed, one in found.items()]
-        for name, found in rows.items()
-    }
+    scores = {name: _scores(grid, found) for name, found in rows.items()}
     differences = [_difference(rows, pair.a, pair.b) for pair in grid.compare]
     text = "\n".join(
         [
@@ -55,20 +52,24 @@ def write(
             *_cost_lines(len(cells), list(measured.values())),
         ]
     )
+    known = [one for one in differences if one]
     paths = [_write_text(grid, text, command=command)]
-    if any(scores.values()):
-        known = [one for one in differences if one]
-        paths += record.write(grid, measured, differences=known)
-        paths += _draw(grid, scores, measured)
-    return paths
+    paths.append(record.write(grid, measured, differences=known))
+    return paths + _draw(grid, cells, scores, measured)
 
 
-def _draw(grid: Grid, scores: dict[str, list[dict]], measured: Mapping[str, Measured]) -> list[str]:
+def _draw(
+    grid: Grid, cells: Sequence[Cell], scores: dict[str, list[dict]], measured: dict[str, Measured]
+) -> list[str]:
     paths = []
-    if grid.figure:
+    if grid.figure and any(scores.values()):
         paths.append(str(grid.folder / FIGURE))
         figure.draw(grid, scores, path=paths[-1])
-    curves = {name: one.curve for name, one in measured.items() if one.curve}
+    curves = {
+        f"{cell.name}: {cell.run.curve}": measured[cell.name].curves[cell.run.curve]
+        for cell in cells
+        if cell.name in measured and cell.run.curve in measured[cell.name].curves
+    }
     if curves:
         paths.append(str(grid.folder / CURVE))
         figure.draw_curves(curves, path=paths[-1])
@@ -82,8 +83,15 @@ def _rows(cells: Sequence[Cell], measured: Mapping[str, Measured]) -> Rows:
         for model in cell.run.show:
             found = rows.setdefault(cell.run.row(model), {})
             if cell.name in measured:
-                found[cell.seed] = measured[cell.name]
+                found[cell.seed] = (measured[cell.name], model)
     return rows
+
+
+def _scores(grid: Grid, found: dict[int, tuple[Measured, str]]) -> list[dict]:
+    return [
+        {"seed": seed, **{metric: one.models[model].get(metric) for metric in grid.metrics}}
+        for seed, (one, model) in found.items()
+    ]
 
 
 def _table(grid: Grid, scores: dict[str, list[dict]]) -> list[str]:
@@ -119,41 +127,57 @@ def _difference(rows: Rows, a: str, b: str) -> dict | None:
     Raises:
         UserError: The two were not scored on the same images.
     """
-    seeds = sorted(set(rows[a]) & set(rows[b]))
+    ours, theirs = ({s: one for s, one in rows[row].items() if _resampled(one)} for row in (a, b))
+    seeds = sorted(set(ours) & set(theirs))
     if not seeds:
         return None
-    images = {rows[row][seed].scored_on for row in (a, b) for seed in seeds}
+    images = {one.scored_on for seed in seeds for one, _ in (ours[seed], theirs[seed])}
     if len(images) > 1:
-        told = ", ".join(f"{num} of {data}" for data, num in sorted(images))
+        told = ", ".join(sorted(f"{one.num_images} of {one.spec}" for one in images))
         raise UserError(f"{a!r} and {b!r} cannot be compared: scored on different images ({told}).")
-    ours, theirs = (np.array([rows[row][seed].resampled[row] for seed in seeds]) for row in (a, b))
+    x, y = (np.array([_resampled(found[seed]) for seed in seeds]) for found in (ours, theirs))
     return {
-        **difference(ours, theirs),
+        **difference(x, y),
         "a": a,
         "b": b,
         "seeds": seeds,
-        "by_seed": (ours - theirs)[:, 0].tolist(),
-        "num_images": images.pop()[1],
+        "by_seed": (x - y)[:, 0].tolist(),
+        "num_images": images.pop().num_images,
     }
+
+
+def _resampled(found: tuple[Measured, str]) -> list[float]:
+    one, model = found
+    return one.resampled[model].tolist() if model in one.resampled else []
 
 
 def _difference_lines(grid: Grid, differences: Sequence[dict | None]) -> list[str]:
     if not grid.compare:
         return []
-    lines = ["", "| difference in AP | mean | 95 % interval | by seed |", "|---|---|---|---|"]
+    lines = [
+        "",
+        "| difference in AP | mean | 95 % interval | by seed | seeds |",
+        "|---|---|---|---|---|",
+    ]
     for pair, found in zip(grid.compare, differences, strict=True):
-        told = ["not run yet", "-", "-"]
+        told = ["not run yet", "-", "-", "-"]
         if found:
             low, high = found["interval"]
             told = [
                 _signed(found["mean"]),
                 f"{_signed(low)} to {_signed(high)}",
                 " ".join(_signed(value) for value in found["by_seed"]),
+                ", ".join(str(seed) for seed in found["seeds"]),
             ]
         lines.append(f"| {pair.a} - {pair.b} | {' | '.join(told)} |")
-    known = [found["num_images"] for found in differences if found]
+    known = sorted({found["num_images"] for found in differences if found})
     if known:
-        lines += ["", f"Intervals: 1000 resamplings of the {known[0]} scored images, paired."]
+        images = " or ".join(str(num) for num in known)
+        lines += [
+            "",
+            f"Intervals: {NUM_RESAMPLES} resamplings of the {images} scored images, paired, of the "
+            "networks as they are; what training them once more would change is not in them.",
+        ]
     return lines
 
 
@@ -166,20 +190,14 @@ def _cost_lines(num_cells: int, done: Sequence[Measured]) -> list[str]:
     if not done:
         return ["", f"None of the {num_cells} cells has run yet."]
     core_s, seconds = sum(one.core_s for one in done), sum(one.seconds for one in done)
-    commits = sorted({one.commit for one in done if one.commit})
+    machines = sorted({one.machine for one in done})
+    commits = sorted({commit for one in done for commit in one.commits})
     return [
         "",
-        f"{len(done)} of {num_cells} cells have run: {core_s / 3600:.2f} hours of processor time, "
-        f"{seconds / 3600:.2f} hours by the clock, on {os.cpu_count()} cores ({_processor()}); "
-        f"commit {', '.join(commits)}.",
+        f"{len(done)} of {num_cells} cells have run: {core_s / 3600:.2f} hours of processor time; "
+        f"the cells' clock times, two at once in part, add up to {seconds / 3600:.2f} hours, on "
+        f"{' and '.join(machines)}; commit {', '.join(commits)}.",
     ]
-
-
-def _processor() -> str:
-    path = pathlib.Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "unknown processor"
 
 
 def _write_text(grid: Grid, text: str, *, command: str) -> str:

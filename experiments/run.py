@@ -114,6 +114,8 @@ def _run_stage(
     """Runs one stage as a process of its own, which writes to the cell's log."""
     command = [*program, *_flags(cell, stage), f"--stage={stage}", f"--workdir={cell.folder}"]
     progress.tell(stage, elapsed_s=0.0)
+    if "--overwrite" in program or not (cell.folder / stage).exists():
+        _forget_cost(cell, stage)
     start, cpu_start = time.time(), _children_s()
     with open(cell.folder / all_cells.LOG, "a") as log:
         log.write(f"$ {' '.join(command)}\n")
@@ -133,6 +135,13 @@ def _run_stage(
 def _add(cell: Cell, name: str, stage: str, value: float) -> None:
     known = cell.state().get(name, {})
     cell.note(**{name: {**known, stage: round(known.get(stage, 0.0) + value, 1)}})
+
+
+def _forget_cost(cell: Cell, stage: str) -> None:
+    """What is done from its beginning costs what it costs now."""
+    for name in ("seconds", "core_s"):
+        known = cell.state().get(name, {})
+        cell.note(**{name: {one: cost for one, cost in known.items() if one != stage}})
 
 
 def _flags(cell: Cell, stage: str) -> list[str]:
@@ -193,6 +202,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("folder", help="an experiment's folder, with a grid.toml")
     parser.add_argument("--dry_run", action="store_true", help="say what it would cost, and stop")
     parser.add_argument("--table", action="store_true", help="write table and figure, run nothing")
+    parser.add_argument(
+        "--forget", action="store_true", help="write the table without cells that cannot join it"
+    )
     parser.add_argument("--runs", default="runs", help="where the cells' workdirs go")
     parser.add_argument("--only", default="", help="runs, comma separated, with what they build on")
     parser.add_argument("--seeds", default="", help="only these seeds, comma separated")
@@ -210,7 +222,7 @@ def chosen(grid: Grid, cells: Sequence[Cell], *, only: str, seeds: str) -> list[
     if unknown:
         known = ", ".join(run.name for run in grid.runs)
         raise UserError(f"--only: no run is called {', '.join(sorted(unknown))}. Known: {known}.")
-    wanted = {int(text) for text in seeds.split(",") if text.strip()}
+    wanted = _seeds(cells, seeds)
     asked = [
         cell
         for cell in cells
@@ -219,6 +231,16 @@ def chosen(grid: Grid, cells: Sequence[Cell], *, only: str, seeds: str) -> list[
     ]
     folders = {cell.folder for cell in all_cells.with_needs(asked)}
     return [cell for cell in cells if cell.folder in folders]
+
+
+def _seeds(cells: Sequence[Cell], text: str) -> set[int]:
+    given = [one.strip() for one in text.split(",") if one.strip()]
+    known = {str(cell.seed) for cell in cells}
+    unknown = [one for one in given if one not in known]
+    if unknown:
+        told = ", ".join(sorted(known))
+        raise UserError(f"--seeds: no run has seed {', '.join(unknown)}. Known: {told}.")
+    return {int(one) for one in given}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -237,10 +259,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from experiments import results
 
-    command = f"python -m experiments.run {given.folder.rstrip('/')}"
-    print(f"written: {', '.join(results.write(grid, every, command=command))}", flush=True)
     for cell in failed:
         print(f"failed: {cell.name}", file=sys.stderr)
+    command = f"python -m experiments.run {given.folder.rstrip('/')}"
+    paths = results.write(grid, every, command=command, forget=given.forget)
+    print(f"written: {', '.join(paths)}", flush=True)
     return 1 if failed else 0
 
 

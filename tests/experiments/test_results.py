@@ -17,11 +17,11 @@ def test_write_before_any_run_says_not_run_yet(place):
     found, made = _load(place)
     paths = results.write(found, made, command="the command")
     text = (place / "question" / "RESULTS.md").read_text()
-    assert paths == [str(place / "question" / "RESULTS.md")]
+    assert paths == [str(place / "question" / name) for name in ("RESULTS.md", "results.json")]
     assert text.startswith("# Does it?\n")
     assert "    the command" in text
     assert "| both, 20 % | not run yet | not run yet | - |" in text
-    assert "| both, 20 % - labels, 20 % | not run yet | - | - |" in text
+    assert "| both, 20 % - labels, 20 % | not run yet | - | - | - |" in text
     assert "None of the 4 cells has run yet." in text
 
 
@@ -37,11 +37,11 @@ def test_write_after_all_gives_table_difference_and_figure(place):
     # The stub: .4 and .5 with the seeds 0 and 1; deviation .1 / sqrt(2) = .0707.
     assert "| both, 20 % | .450 ± .071 | - | 0, 1 |" in text
     # Every object found against none: AP 1 and 0, on every resample.
-    difference = "| both, 20 % - labels, 20 % | +1.000 | +1.000 to +1.000 | +1.000 +1.000 |"
+    difference = "| both, 20 % - labels, 20 % | +1.000 | +1.000 to +1.000 | +1.000 +1.000 | 0, 1 |"
     assert difference in text
     assert "4 of 4 cells have run" in text and "commit c0ffee" in text
     numbers = json.loads((place / "question" / "results.json").read_text())
-    told = [numbers["cells"][f"part, seed {seed}"]["rows"]["labels, 20 %"] for seed in (0, 1)]
+    told = [numbers["cells"][f"part, seed {seed}"]["models"]["baseline"] for seed in (0, 1)]
     assert [one["AP"] for one in told] == [0.2, pytest.approx(0.3)]
     assert (place / "question" / "figure.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -102,5 +102,5 @@ def test_curves_are_the_validations_of_the_run_that_asks(place):
     assert str(place / "question" / "curve.png") in paths
     assert (place / "question" / "curve.png").read_bytes()[:4] == b"\x89PNG"
     measured = record.gather(found, made)[0]
-    assert measured["part, seed 0"].curve == ((5, 0.1), (10, 0.3))
-    assert measured["shared, seed 0"].curve == ()
+    assert measured["part, seed 0"].curves == {"baseline": [(5, 0.1), (10, 0.3)]}
+    assert measured["shared, seed 0"].curves == {}

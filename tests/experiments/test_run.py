@@ -110,6 +110,18 @@ def test_run_grid_with_a_changed_comment_does_nothing(place):
     assert _run(place)[:2] == ([], [])
 
 
+def test_a_stage_done_again_costs_what_it_costs_now(place):
+    _run(place)
+    cell = cells.cells(grid.load(str(place / "question")), runs_folder=str(place / "runs"))[2]
+    cell.note(seconds=dict.fromkeys(cell.run.stages, 1000.0), core_s={"baseline": 1000.0})
+    shutil.rmtree(cell.folder / "baseline")
+    assert _run(place)[1] == ["part/0/baseline", "part/0/evaluate"]
+    state = cell.state()
+    assert state["seconds"]["finetune"] == 1000.0
+    assert state["seconds"]["baseline"] < 900 and state["core_s"]["baseline"] < 900
+    assert state["seconds"]["evaluate"] < 900
+
+
 def _start(place: pathlib.Path) -> subprocess.Popen:
     """A runner of its own in a process, which waits in the first cell's stage pseudo."""
     code = (
@@ -167,6 +179,8 @@ def test_chosen_brings_what_a_run_builds_on(place):
     assert [cell.name for cell in picked] == ["shared, seed 0", "part, seed 0"]
     with pytest.raises(UserError, match="no run is called nobody"):
         run.chosen(found, made, only="nobody", seeds="")
+    with pytest.raises(UserError, match=r"no run has seed 7, x\. Known: 0, 1"):
+        run.chosen(found, made, only="", seeds="0,7,x")
 
 
 def test_chosen_leaves_out_what_another_experiment_calls_the_same(place):
