@@ -64,7 +64,7 @@ def replaced(settings: config.Config, *, keep: Sequence[str]) -> config.Config:
     """The settings made small; those named in `keep` stay, with their stages' own forms."""
     small = {name: value for name, value in _REPLACED.items() if name not in keep}
     # A stage's own --teacher_batch_size would win over the small common one.
-    own = tuple((k, v) for k, v in settings.overrides if _common(k) not in small)
+    own = tuple((k, v) for k, v in settings.overrides if k in keep or _common(k) not in small)
     return dataclasses.replace(settings, **small, overrides=own)
 
 

@@ -68,6 +68,15 @@ def test_replaced_makes_small_and_says_what():
     assert not any(line.startswith(("image_size", "student", "learning_rate")) for line in lines)
 
 
+def test_a_stage_form_behind_the_flagfile_stays():
+    own = ("--teacher_batch_size=4", "--teacher_backbone_weights=x")
+    before = dry_run.read([f"--flagfile={FOLDER / 'tpu.txt'}", *own])
+    after = dry_run.replaced(before, keep=["teacher_batch_size", "teacher_backbone_weights"])
+    assert after.of("teacher", "batch_size") == 4
+    assert after.of("finetune", "batch_size") == 2
+    assert after.of("teacher", "backbone_weights") == "x"
+
+
 def test_main_without_a_flagfile_says_what_to_give():
     with pytest.raises(UserError, match="Give a flagfile"):
         dry_run.main(["--student=yolov8_s"])
