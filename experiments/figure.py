@@ -11,7 +11,8 @@ def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
     """Writes the picture.
 
     Rows of runs with an `x` make lines, with the standard deviation over seeds as bars;
-    rows without one are level, dashed lines. Where no run has an `x`, every row is a dot.
+    rows of runs without `x` and `point` are level, dashed lines; a variant, which has a
+    `point` alone, is left to the table. Where no run has an `x`, every row is a dot.
 
     Args:
         grid: The experiment, with a [figure].
@@ -25,7 +26,7 @@ def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
     import matplotlib.pyplot as plt
 
     lines, levels = _split(grid, scores)
-    height = 4 if lines else max(2, 0.8 + 0.25 * len(levels))
+    height = 5 if lines else max(2, 0.8 + 0.25 * len(levels))
     drawing, axes = plt.subplots(figsize=(7, height), layout="constrained")
     if lines:
         _draw_lines(axes, lines, levels)
@@ -33,7 +34,7 @@ def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
         if grid.figure.log:
             _label_points(axes, lines)
         axes.set_ylabel(_METRIC)
-        axes.legend(fontsize="small")
+        drawing.legend(loc="outside lower center", ncols=2, fontsize="small")
     else:
         _draw_dots(axes, levels)
         axes.set_xlabel(_METRIC)
@@ -67,7 +68,8 @@ def draw_curves(curves: dict[str, list[tuple[int, float]]], *, path: str) -> Non
 
 
 def _split(grid: Grid, scores: dict[str, list[dict]]) -> tuple[dict, dict]:
-    """Series -> points (x, mean, spread), and row -> (mean, spread) of rows without an x."""
+    """Series -> points (x, mean, spread), and row -> (mean, spread) of the levels."""
+    with_x = any(run.x is not None for run in grid.runs)
     lines: dict[str, list[tuple]] = {}
     levels: dict[str, tuple] = {}
     for run in grid.runs:
@@ -77,9 +79,9 @@ def _split(grid: Grid, scores: dict[str, list[dict]]) -> tuple[dict, dict]:
             if not values:
                 continue
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            if run.x is None:
+            if run.x is None and (not run.point or not with_x):
                 levels[run.row(model)] = (statistics.mean(values), spread)
-            else:
+            elif run.x is not None:
                 lines.setdefault(series, []).append((run.x, statistics.mean(values), spread))
     return lines, levels
 
