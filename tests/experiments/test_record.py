@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import cells, grid, record, results, run
+from experiments import cells, grid, record, results, runner
 from kd_tf.errors import UserError
 from tests.experiments.conftest import perfect
 from tests.experiments.test_run import PROGRAM
@@ -20,7 +20,7 @@ def _on(machine, place):
 def _run_seed(machine, seed, place, **options):
     found, made = _on(machine, place)
     own = [cell for cell in made if cell.seed == seed]
-    assert run.run_grid(found, own, program=PROGRAM, say=lambda _: None) == []
+    assert runner.run_grid(found, own, program=PROGRAM, say=lambda _: None) == []
     perfect(own[-1])
     return _write(machine, place, **options)
 
@@ -111,7 +111,7 @@ b = "on two images"
 """
     path.write_text(path.read_text() + other)
     found, made = _on("here", place)
-    assert run.run_grid(found, made, program=PROGRAM, say=lambda _: None) == []
+    assert runner.run_grid(found, made, program=PROGRAM, say=lambda _: None) == []
     for cell in made:
         if cell.has("evaluate"):
             perfect(cell)

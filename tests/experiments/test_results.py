@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from experiments import cells, claims, grid, record, results, run
+from experiments import cells, claims, grid, record, results, runner
 from tests.experiments.conftest import perfect
 from tests.experiments.test_grid import BORROWS
 from tests.experiments.test_run import PROGRAM
@@ -27,7 +27,7 @@ def test_write_before_any_run_says_not_run_yet(place):
 
 def test_write_after_all_gives_table_difference_and_figure(place):
     found, made = _load(place)
-    assert run.run_grid(found, made, program=PROGRAM, say=lambda _: None) == []
+    assert runner.run_grid(found, made, program=PROGRAM, say=lambda _: None) == []
     for cell in made[2:]:
         perfect(cell)
     (place / "question" / "RESULTS.md").write_text("# Mine\n\nbefore\n\nafter\n")
@@ -51,7 +51,7 @@ def test_write_has_no_rows_of_the_experiment_it_builds_on(place):
     (place / "borrowing" / "grid.toml").write_text(BORROWS)
     found = grid.load(str(place / "borrowing"))
     made = cells.cells(found, runs_folder=str(place / "runs"))
-    assert run.run_grid(found, made, program=PROGRAM, say=lambda _: None) == []
+    assert runner.run_grid(found, made, program=PROGRAM, say=lambda _: None) == []
     results.write(found, made, command="the command")
     text = (place / "borrowing" / "RESULTS.md").read_text()
     assert "| labels | .200 | - | 0 |" in text
@@ -94,7 +94,7 @@ def test_curves_are_the_validations_of_the_run_that_asks(place):
     )
     found, made = _load(place)
     made = [cell for cell in made if cell.seed == 0]
-    assert run.run_grid(found, made, program=PROGRAM, say=lambda _: None) == []
+    assert runner.run_grid(found, made, program=PROGRAM, say=lambda _: None) == []
     (made[1].folder / "baseline" / "metrics.jsonl").write_text(
         '{"step": 1, "loss": 2.0}\n{"step": 5, "val_ap": 0.1}\n{"step": 10, "val_ap": 0.3}\n'
     )

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from experiments import cells, grid, run
+from experiments import cells, grid, run, runner
 from kd_tf.errors import UserError
 from tests.experiments import stub
 from tests.experiments.test_grid import BORROWS, FLAGS, GRID
@@ -33,7 +33,7 @@ def _run(place: pathlib.Path) -> tuple[list[str], list[str], list[str]]:
     lines: list[str] = []
     found = grid.load(str(place / "question"))
     made = cells.cells(found, runs_folder=str(place / "runs"))
-    failed = run.run_grid(found, made, program=PROGRAM, say=lines.append)
+    failed = runner.run_grid(found, made, program=PROGRAM, say=lines.append)
     return [cell.name for cell in failed], calls.read_text().split(), lines
 
 
@@ -125,11 +125,11 @@ def test_a_stage_done_again_costs_what_it_costs_now(place):
 def _start(place: pathlib.Path) -> subprocess.Popen:
     """A runner of its own in a process, which waits in the first cell's stage pseudo."""
     code = (
-        "import signal, sys; from experiments import cells, grid, run\n"
+        "import signal; from experiments import cells, grid, run, runner\n"
         "signal.signal(signal.SIGTERM, run._interrupt)\n"
         f"found = grid.load({str(place / 'question')!r})\n"
         f"made = cells.cells(found, runs_folder={str(place / 'runs')!r})\n"
-        f"run.run_grid(found, made, program={PROGRAM!r})\n"
+        f"runner.run_grid(found, made, program={PROGRAM!r})\n"
     )
     root = str(pathlib.Path(run.__file__).parent.parent)
     process = subprocess.Popen(
@@ -155,21 +155,31 @@ def test_killed_runner_leaves_a_cell_that_goes_on(place):
     assert calls == ALL[1:]
 
 
-def test_cell_at_which_another_process_works_is_refused(place):
+def test_cell_at_which_another_process_works_is_left_to_it(place):
     process = _start(place)
-    try:
-        with pytest.raises(UserError, match="shared, seed 0: another process is at work"):
-            _run(place)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if line.startswith("waiting"):
+            process.send_signal(signal.SIGTERM)
+
+    found = grid.load(str(place / "question"))
+    made = cells.cells(found, runs_folder=str(place / "runs"))
+    assert runner.run_grid(found, made, program=PROGRAM, say=say) == []
+    process.wait(timeout=20)
+    # Meanwhile the other seed was done; what builds on the cell waited for it.
+    calls = (place / "calls.txt").read_text().split()
+    assert calls == [*ALL[:2], *ALL[3:6], "shared/0/pseudo", "shared/0/pretrain", *ALL[6:]]
+    waited = "waiting for another process, which is at work: shared, seed 0, part, seed 0"
+    assert lines.count(waited) == 1
 
 
 def test_evaluate_does_not_score_the_teachers_again(place):
     part = cells.cells(grid.load(str(place / "question")), runs_folder="runs")[2]
     given = "--teacher=keras:runs/question/shared/seed0/teacher/model.keras"
-    assert given in run._flags(part, "finetune")
-    assert run._flags(part, "evaluate") == [flag for flag in part.flags if flag != given]
+    assert given in runner._flags(part, "finetune")
+    assert runner._flags(part, "evaluate") == [flag for flag in part.flags if flag != given]
 
 
 def test_chosen_brings_what_a_run_builds_on(place):
