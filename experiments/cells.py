@@ -66,8 +66,10 @@ class Cell:
 
     def state(self) -> dict:
         """What the runner noted in the folder; empty where it was never here."""
-        path = self.folder / STATE
-        return json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            return json.loads((self.folder / STATE).read_text())
+        except FileNotFoundError:
+            return {}
 
     def note(self, **more: object) -> None:
         """Writes the settings, what was noted before and `more`, whole or not at all."""
@@ -157,7 +159,7 @@ def _named_files(given: Iterable[str]) -> dict[str, str]:
     found = {}
     for flag in given:
         name, _, value = flag.removeprefix("--").partition("=")
-        path = pathlib.Path(value)
+        path = pathlib.Path(os.path.expandvars(value))
         if value and name in config.paths() and path.is_file():
             found[flag] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

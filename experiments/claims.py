@@ -10,7 +10,7 @@ import json
 import pathlib
 import textwrap
 
-from experiments import grid, record
+from experiments import grid, results
 
 FIGURE = "claims.png"
 _LABEL_WIDTH = 50
@@ -24,7 +24,7 @@ def collect(folder: pathlib.Path) -> list[tuple[str, dict]]:
     """
     found = []
     for path in sorted(folder.glob(f"*/{grid.GRID}")):
-        numbers = path.parent / record.NUMBERS
+        numbers = path.parent / results.NUMBERS
         if not numbers.is_file():
             continue
         measured = json.loads(numbers.read_text())["differences"]

@@ -1,8 +1,8 @@
 """What the cells of a grid have measured: those that lie here, and those measured elsewhere.
 
-results.json in the grid's folder keeps it, so that machines may share a grid and a later seed
-joins the table: a cell that is not here is taken from it as long as its settings are those that
-the grid asks for.
+A file for each cell in the grid's folder keeps it (record/RUN-seedK.json), so that machines may
+share a grid and a later seed joins the table: a cell that is not here is taken from its file as
+long as its settings are those that the grid asks for.
 """
 
 import base64
@@ -12,19 +12,20 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from experiments.cells import Cell
-from experiments.grid import Grid
+from experiments.grid import LABELS, Grid
 from kd_tf.data.sources import open_source
+from kd_tf.errors import UserError
 from kd_tf.evaluation.collected import read_results
 from kd_tf.evaluation.comparison import resampled_ap
 from kd_tf.evaluation.ground_truth import GroundTruth, ground_truth
 from kd_tf.specs import DATA_KINDS, parse
 
-NUMBERS = "results.json"
+FOLDER = "record"
 _EVALUATE = "evaluate"
 _VECTOR = "<f4"  # float32, little-endian, in the file as base64
 
@@ -50,15 +51,16 @@ class Measured:
 
     Attributes:
         settings: Digest of all that decides what the cell does.
-        commits: Of the program, in its stages.
-        machine: Cores and processor.
+        commits: Of the program, in its stages and those it took over.
+        machine: Cores and processor of the last stage.
         core_s: Processor time of its stages.
         seconds: Their time by the clock.
         scored_on: The images of its scores.
         curves: Stage -> [(step, validation AP)].
         models: Model -> metric -> value.
+        classes: Model -> the classes that its AP is the mean of.
         resampled: Model -> AP [1 + B] float32, on the images as they are and on resampled
-            ones; see `kd_tf.evaluation.comparison`. Of the models that the run shows.
+            ones; see `kd_tf.evaluation.comparison`. Of the models with detections.
     """
 
     settings: str
@@ -69,60 +71,76 @@ class Measured:
     scored_on: ScoredOn = ScoredOn()
     curves: dict[str, list[tuple[int, float]]] = dataclasses.field(default_factory=dict)
     models: dict[str, dict[str, float | None]] = dataclasses.field(default_factory=dict)
+    classes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     resampled: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
-def gather(grid: Grid, cells: Sequence[Cell]) -> tuple[dict[str, Measured], list[str]]:
-    """All that is known of a grid's own cells.
+def gather(grid: Grid, cells: Sequence[Cell]) -> dict[str, Measured]:
+    """All that is known of a grid's own cells; writes the files of those that lie here.
 
     Args:
         grid: The experiment.
         cells: Its cells.
 
     Returns:
-        Cell's name -> what it has left; and the names of cells that the folder's file knows
-        but that cannot join: they are not here, and were measured with other settings than
-        those that the grid asks for now, or it asks for no such cell.
+        Cell's name -> what it has left.
     """
-    recorded = _read(grid)
     found = {}
     for cell in cells:
+        path = _path(grid, cell)
         if cell.is_done():
-            found[cell.name] = _measure(cell)
-        elif cell.name in recorded and recorded[cell.name].settings == _settings(cell):
-            found[cell.name] = recorded[cell.name]
-    return found, [name for name in recorded if name not in found]
+            _write(path, _measure(cell))
+        if path.is_file():
+            recorded = _read(path)
+            if recorded.settings == _settings(cell):
+                found[cell.name] = recorded
+    return found
 
 
-def write(grid: Grid, measured: Mapping[str, Measured], *, differences: Sequence[dict]) -> str:
-    """Writes results.json, whole or not at all; gives its path.
+def strangers(grid: Grid, cells: Sequence[Cell]) -> list[pathlib.Path]:
+    """Files of cells that the grid does not ask for, or asks for with other settings.
 
     Args:
         grid: The experiment.
-        measured: As `gather` gives it.
-        differences: Of the rows that are compared.
+        cells: Its cells; one that lies here, finished, has its file written anew anyway.
     """
-    cells = {name: dataclasses.asdict(one) for name, one in measured.items()}
-    for cell in cells.values():
-        cell["resampled"] = {model: _encode(one) for model, one in cell["resampled"].items()}
-    path, part = grid.folder / NUMBERS, grid.folder / f"{NUMBERS}.part"
-    part.write_text(json.dumps({"differences": differences, "cells": cells}, indent=1) + "\n")
+    wanted = {_path(grid, cell): cell for cell in cells}
+    found = []
+    for path in sorted((grid.folder / FOLDER).glob("*.json")):
+        cell = wanted.get(path)
+        if cell is None or not (cell.is_done() or _read(path).settings == _settings(cell)):
+            found.append(path)
+    return found
+
+
+def _path(grid: Grid, cell: Cell) -> pathlib.Path:
+    return grid.folder / FOLDER / f"{cell.run.name}-seed{cell.seed}.json"
+
+
+def _write(path: pathlib.Path, measured: Measured) -> None:
+    """Whole or not at all."""
+    content = dataclasses.asdict(measured)
+    content["resampled"] = {name: _encode(one) for name, one in content["resampled"].items()}
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(f".part-{os.getpid()}")
+    part.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(part, path)
-    return str(path)
 
 
-def _read(grid: Grid) -> dict[str, Measured]:
-    """Cell's name -> what the folder's file says of it."""
-    path = grid.folder / NUMBERS
-    cells = json.loads(path.read_text())["cells"] if path.is_file() else {}
-    for cell in cells.values():
-        cell["commits"] = tuple(cell["commits"])
-        cell["scored_on"] = ScoredOn(**cell["scored_on"])
-        cell["curves"] = {
-            stage: [tuple(point) for point in points] for stage, points in cell["curves"].items()
+def _read(path: pathlib.Path) -> Measured:
+    try:
+        content = json.loads(path.read_text())
+        content["commits"] = tuple(content["commits"])
+        content["scored_on"] = ScoredOn(**content["scored_on"])
+        content["curves"] = {
+            stage: [tuple(point) for point in points] for stage, points in content["curves"].items()
         }
-        cell["resampled"] = {model: _decode(text) for model, text in cell["resampled"].items()}
-    return {name: Measured(**cell) for name, cell in cells.items()}
+        content["resampled"] = {name: _decode(one) for name, one in content["resampled"].items()}
+        return Measured(**content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}). Take it from git, or remove it."
+        ) from error
 
 
 def _encode(values: np.ndarray) -> str:
@@ -139,21 +157,19 @@ def _settings(cell: Cell) -> str:
 
 
 def _measure(cell: Cell) -> Measured:
-    state = cell.state()
+    state, models = cell.state(), cell.models()
     scored_on, resampled = _resampled(cell) if cell.has(_EVALUATE) else (ScoredOn(), {})
-    commits = {
-        json.loads(path.read_text())["info"]["commit"]
-        for path in cell.folder.glob("*/manifest.json")
-    }
+    stages = [name for name in (*cell.run.take, *cell.run.stages) if cell.has(name)]
     return Measured(
         settings=_settings(cell),
-        commits=tuple(sorted(commits)),
-        machine=_machine(),
+        commits=tuple(sorted({cell.manifest(name)["info"]["commit"] for name in stages})),
+        machine=state.get("machine", ""),
         core_s=sum(state.get("core_s", {}).values()),
         seconds=sum(state.get("seconds", {}).values()),
         scored_on=scored_on,
         curves=_curves(cell),
-        models={name: _numbers(found) for name, found in cell.models().items()},
+        models={name: _numbers(found) for name, found in models.items()},
+        classes={name: list(found["per_class"]) for name, found in models.items()},
         resampled=resampled,
     )
 
@@ -164,19 +180,25 @@ def _numbers(found: dict) -> dict[str, float | None]:
 
 def _resampled(cell: Cell) -> tuple[ScoredOn, dict[str, np.ndarray]]:
     identity = cell.manifest(_EVALUATE)["identity"]
-    spec, resampled, num_images = identity["eval_data"], {}, 0
-    for model in cell.run.show:
+    spec, digest = identity["eval_data"], identity.get("input: eval_data", "")
+    found, num_images = {}, 0
+    for model, numbers in cell.models().items():
         path = cell.folder / _EVALUATE / model / "detections.json"
-        if path.is_file():
-            truth = _truth(spec, tuple(cell.models()[model]["per_class"]))
-            resampled[model] = resampled_ap(truth, read_results(truth, path=str(path)))
-            num_images = truth.num_images
-    return ScoredOn(spec, identity.get("input: eval_data", ""), num_images), resampled
+        # Pseudo labels are scored on the images they were made for, not on these.
+        if path.is_file() and model != LABELS:
+            truth = _truth(spec, tuple(numbers["per_class"]), digest)
+            aps = resampled_ap(truth, read_results(truth, path=str(path)))
+            # As the file keeps it, so that two cells are compared alike wherever they lie.
+            found[model], num_images = aps.astype(_VECTOR), truth.num_images
+    return ScoredOn(spec, digest, num_images), found
 
 
 @functools.lru_cache(maxsize=8)
-def _truth(eval_data: str, class_names: tuple[str, ...]) -> GroundTruth:
-    return ground_truth(open_source(parse(eval_data, DATA_KINDS)), class_names=class_names)
+def _truth(eval_data: str, class_names: tuple[str, ...], digest: str) -> GroundTruth:
+    source = open_source(parse(eval_data, DATA_KINDS))
+    if digest and source.fingerprint != digest:
+        raise UserError(f"{eval_data} has changed since the cells here were scored on it.")
+    return ground_truth(source, class_names=class_names)
 
 
 def _curves(cell: Cell) -> dict[str, list[tuple[int, float]]]:
@@ -188,10 +210,3 @@ def _curves(cell: Cell) -> dict[str, list[tuple[int, float]]]:
         points = [json.loads(line) for line in lines]
         found[stage] = [(one["step"], one["val_ap"]) for one in points if "val_ap" in one]
     return {stage: points for stage, points in found.items() if points}
-
-
-def _machine() -> str:
-    path = pathlib.Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores ({names[0] if names else 'unknown processor'})"

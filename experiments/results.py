@@ -1,11 +1,16 @@
 """Table, figure and numbers of a grid, written into its folder from what is known of its cells."""
 
+import contextlib
+import fcntl
+import json
+import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from experiments import figure, record
+from experiments import grid as grid_file
 from experiments.cells import Cell
 from experiments.grid import Grid
 from experiments.record import Measured
@@ -13,7 +18,7 @@ from kd_tf.errors import UserError
 from kd_tf.evaluation.comparison import NUM_RESAMPLES, difference
 
 BEGIN, END = "<!-- results: begin, written by experiments.run -->", "<!-- results: end -->"
-RESULTS, FIGURE = "RESULTS.md", "figure.png"
+RESULTS, NUMBERS, FIGURE = "RESULTS.md", "results.json", "figure.png"
 CURVE = "curve.png"
 
 # One row of the table: seed -> the cell that measured it, and which of its models.
@@ -34,28 +39,61 @@ def write(grid: Grid, cells: Sequence[Cell], *, command: str, forget: bool = Fal
     Raises:
         UserError: Something would be left out, and `forget` was not said.
     """
-    cells = [cell for cell in cells if not cell.lender]
-    measured, lost = record.gather(grid, cells)
-    if lost and not forget:
-        raise UserError(
-            f"{grid.folder / RESULTS} was not written: it would lose cells that are not here and "
-            f"were measured with other settings than the grid's: {'; '.join(lost)}. Bring the "
-            "folder of their runs here, or give --forget (git keeps the old table)."
+    cells = own(cells)
+    refuse_loss(grid, cells, forget=forget)
+    with _alone(grid):
+        measured = record.gather(grid, cells)
+        rows = _rows(cells, measured)
+        scores = {name: _scores(grid, name, found) for name, found in rows.items()}
+        differences = [_difference(rows, pair.a, pair.b) for pair in grid.compare]
+        text = "\n".join(
+            [
+                *_table(grid, scores),
+                *_difference_lines(grid, differences),
+                *_cost_lines(len(cells), list(measured.values())),
+            ]
         )
-    rows = _rows(cells, measured)
-    scores = {name: _scores(grid, found) for name, found in rows.items()}
-    differences = [_difference(rows, pair.a, pair.b) for pair in grid.compare]
-    text = "\n".join(
-        [
-            *_table(grid, scores),
-            *_difference_lines(grid, differences),
-            *_cost_lines(len(cells), list(measured.values())),
-        ]
-    )
-    known = [one for one in differences if one]
-    paths = [_write_text(grid, text, command=command)]
-    paths.append(record.write(grid, measured, differences=known))
-    return paths + _draw(grid, cells, scores, measured)
+        for path in record.strangers(grid, cells):
+            path.unlink()
+        paths = [_write_text(grid, text, command=command), _write_numbers(grid, differences)]
+        return paths + _draw(grid, cells, scores, measured)
+
+
+def own(cells: Sequence[Cell]) -> list[Cell]:
+    """Without those of other experiments."""
+    return [cell for cell in cells if not cell.lender]
+
+
+def refuse_loss(
+    grid: Grid, cells: Sequence[Cell], *, forget: bool, running: Sequence[Cell] = ()
+) -> None:
+    """Refuses a table without what an earlier one has.
+
+    Args:
+        grid: The experiment.
+        cells: Its own cells.
+        forget: Leave it out.
+        running: Cells that will be there before the table is written.
+
+    Raises:
+        UserError: Something would be left out, and `forget` was not said.
+    """
+    names = {f"{cell.run.name}-seed{cell.seed}" for cell in running}
+    found = [path for path in record.strangers(grid, cells) if path.stem not in names]
+    if found and not forget:
+        raise UserError(
+            f"{grid.folder / RESULTS} would lose cells: the grid no longer asks for them, or not "
+            f"with the settings they were measured with: {', '.join(one.stem for one in found)}. "
+            "Run them again, or give --forget to leave them out (git keeps the old table)."
+        )
+
+
+@contextlib.contextmanager
+def _alone(grid: Grid) -> Iterator[None]:
+    """Keeps other processes from writing the same table meanwhile."""
+    with open(grid.folder / grid_file.GRID) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _draw(
@@ -87,9 +125,22 @@ def _rows(cells: Sequence[Cell], measured: Mapping[str, Measured]) -> Rows:
     return rows
 
 
-def _scores(grid: Grid, found: dict[int, tuple[Measured, str]]) -> list[dict]:
+def _scores(grid: Grid, row: str, found: dict[int, tuple[Measured, str]]) -> list[dict]:
+    """Numbers by seed.
+
+    Raises:
+        UserError: The seeds were scored on different images, or lack a metric.
+    """
+    if len({one.scored_on for one, _ in found.values()}) > 1:
+        told = ", ".join(f"seed {seed}: {one.scored_on}" for seed, (one, _) in found.items())
+        raise UserError(f"{row!r}: its seeds were scored on different images ({told}).")
+    for one, model in found.values():
+        for metric in grid.metrics:
+            if metric not in one.models[model]:
+                known = ", ".join(one.models[model])
+                raise UserError(f"{grid.folder}: no metric is called {metric}. Known: {known}.")
     return [
-        {"seed": seed, **{metric: one.models[model].get(metric) for metric in grid.metrics}}
+        {"seed": seed, **{metric: one.models[model][metric] for metric in grid.metrics}}
         for seed, (one, model) in found.items()
     ]
 
@@ -127,28 +178,31 @@ def _difference(rows: Rows, a: str, b: str) -> dict | None:
     Raises:
         UserError: The two were not scored on the same images.
     """
-    ours, theirs = ({s: one for s, one in rows[row].items() if _resampled(one)} for row in (a, b))
-    seeds = sorted(set(ours) & set(theirs))
-    if not seeds:
+    seeds = sorted(set(rows[a]) & set(rows[b]))
+    pairs = [(rows[a][seed], rows[b][seed]) for seed in seeds]
+    pairs = [pair for pair in pairs if all(model in one.resampled for one, model in pair)]
+    if not pairs:
         return None
-    images = {one.scored_on for seed in seeds for one, _ in (ours[seed], theirs[seed])}
-    if len(images) > 1:
-        told = ", ".join(sorted(f"{one.num_images} of {one.spec}" for one in images))
-        raise UserError(f"{a!r} and {b!r} cannot be compared: scored on different images ({told}).")
-    x, y = (np.array([_resampled(found[seed]) for seed in seeds]) for found in (ours, theirs))
+    scored = [(one.scored_on, sorted(one.classes[model])) for pair in pairs for one, model in pair]
+    for other in scored[1:]:
+        if other != scored[0]:
+            told = " and ".join(
+                f"{images.num_images} of {images.spec} with {len(classes)} classes"
+                for images, classes in (scored[0], other)
+            )
+            raise UserError(f"{a!r} and {b!r} cannot be compared: scored on {told}.")
+    ours, theirs = (
+        np.array([one.resampled[model] for one, model in side], np.float64)
+        for side in zip(*pairs, strict=True)
+    )
     return {
-        **difference(x, y),
+        **difference(ours, theirs),
         "a": a,
         "b": b,
         "seeds": seeds,
-        "by_seed": (x - y)[:, 0].tolist(),
-        "num_images": images.pop().num_images,
+        "by_seed": (ours - theirs)[:, 0].tolist(),
+        "num_images": scored[0][0].num_images,
     }
-
-
-def _resampled(found: tuple[Measured, str]) -> list[float]:
-    one, model = found
-    return one.resampled[model].tolist() if model in one.resampled else []
 
 
 def _difference_lines(grid: Grid, differences: Sequence[dict | None]) -> list[str]:
@@ -162,10 +216,9 @@ def _difference_lines(grid: Grid, differences: Sequence[dict | None]) -> list[st
     for pair, found in zip(grid.compare, differences, strict=True):
         told = ["not run yet", "-", "-", "-"]
         if found:
-            low, high = found["interval"]
             told = [
                 _signed(found["mean"]),
-                f"{_signed(low)} to {_signed(high)}",
+                _interval(found),
                 " ".join(_signed(value) for value in found["by_seed"]),
                 ", ".join(str(seed) for seed in found["seeds"]),
             ]
@@ -186,16 +239,20 @@ def _signed(value: float) -> str:
     return sign + _short(abs(value))
 
 
+def _interval(found: dict) -> str:
+    return " to ".join(_signed(end) for end in found["interval"]) if found["interval"] else "-"
+
+
 def _cost_lines(num_cells: int, done: Sequence[Measured]) -> list[str]:
     if not done:
         return ["", f"None of the {num_cells} cells has run yet."]
     core_s, seconds = sum(one.core_s for one in done), sum(one.seconds for one in done)
-    machines = sorted({one.machine for one in done})
+    machines = sorted({one.machine for one in done if one.machine})
     commits = sorted({commit for one in done for commit in one.commits})
     return [
         "",
         f"{len(done)} of {num_cells} cells have run: {core_s / 3600:.2f} hours of processor time; "
-        f"the cells' clock times, two at once in part, add up to {seconds / 3600:.2f} hours, on "
+        f"the cells' clock times add up to {seconds / 3600:.2f} hours, on "
         f"{' and '.join(machines)}; commit {', '.join(commits)}.",
     ]
 
@@ -208,5 +265,14 @@ def _write_text(grid: Grid, text: str, *, command: str) -> str:
         old = f"{old.rstrip()}\n\n{BEGIN}\n{END}\n"
     before, _, rest = old.partition(BEGIN)
     after = rest.partition(END)[2]
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    part = path.with_suffix(".part")
+    part.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    os.replace(part, path)
+    return str(path)
+
+
+def _write_numbers(grid: Grid, differences: Sequence[dict | None]) -> str:
+    path = grid.folder / NUMBERS
+    known = [one for one in differences if one]
+    path.write_text(json.dumps({"differences": known}, indent=1) + "\n")
     return str(path)

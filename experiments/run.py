@@ -74,13 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(pricing.table(grid, cells), flush=True)
     if given.dry_run:
         return 0
-    failed = []
-    if not given.table:
-        failed = run_grid(grid, cells, say=lambda text: print(text, flush=True))
     # Imported here: a dry run must not wait for TensorFlow.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from experiments import results
 
+    running = [] if given.table else cells
+    results.refuse_loss(grid, results.own(every), forget=given.forget, running=running)
+    failed = run_grid(grid, running, say=lambda text: print(text, flush=True))
     for cell in failed:
         print(f"failed: {cell.name}", file=sys.stderr)
     command = f"python -m experiments.run {given.folder.rstrip('/')}"

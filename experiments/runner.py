@@ -2,6 +2,8 @@
 
 import contextlib
 import fcntl
+import os
+import pathlib
 import resource
 import subprocess
 import sys
@@ -19,7 +21,7 @@ _TAIL_LINES = 15
 _POLL_S = 0.2
 _TELL_S = 60.0
 _WAIT_S = 2.0
-_DONE, _FAILED, _LATER = "done", "failed", "later"
+_DONE, _FAILED, _HELD, _BLOCKED = "done", "failed", "held by another process", "blocked"
 
 Say = Callable[[str], None]
 
@@ -43,24 +45,22 @@ def run_grid(
     """
     failed: list[Cell] = []
     waiting = list(range(1, len(cells) + 1))
-    told = False
+    told_at = 0.0
     while waiting:
-        left: list[int] = []
+        found = {}
         for number in waiting:
-            before = [cells[one - 1] for one in left]
-            found = _attend(grid, cells, number, before=before, program=program, say=say)
-            if found == _LATER:
-                left.append(number)
-            elif found == _FAILED:
-                failed.append(cells[number - 1])
+            before = [cells[one - 1] for one in found if found[one] in (_HELD, _BLOCKED)]
+            found[number] = _attend(grid, cells, number, before=before, program=program, say=say)
+        failed += [cells[number - 1] for number in waiting if found[number] == _FAILED]
+        left = [number for number in waiting if found[number] in (_HELD, _BLOCKED)]
         if left == waiting:
-            if not told:
-                names = ", ".join(cells[one - 1].name for one in left)
-                say(f"waiting for another process, which is at work: {names}")
-            told = True
+            if time.monotonic() - told_at > _TELL_S:
+                names = ", ".join(cells[one - 1].name for one in left if found[one] == _HELD)
+                say(f"waiting for another process, which is at work at {names}")
+                told_at = time.monotonic()
             time.sleep(_WAIT_S)
         waiting = left
-    return failed
+    return [cell for cell in failed if not cell.is_done()]
 
 
 def _attend(
@@ -80,14 +80,14 @@ def _attend(
         return _DONE
     missing = [one.folder for one in cell.needs if not one.is_done()]
     if any(one.folder in missing for one in before):
-        return _LATER
+        return _BLOCKED
     if missing:
         say(f"{place}: left out, what it builds on has not finished")
         return _FAILED
     cell.folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(cell) as lock:
         if lock is None:
-            return _LATER
+            return _HELD
         if cell.is_done():  # by the process that had the lock until now
             return _DONE
         progress = _Progress(grid, cells, number, f"{place}: ", say)
@@ -100,7 +100,7 @@ class _Progress:
     def __init__(self, grid: Grid, cells: Sequence[Cell], number: int, place: str, say: Say):
         prices = pricing.Prices(grid, cells)
         cell = cells[number - 1]
-        self._after_s = sum(prices.left(one) for one in cells[number:])
+        self._after_s = sum(prices.left(one) for one in cells if one is not cell)
         self._stage_s = {one.stage: prices.seconds(one) for one in pricing.work(cell)}
         self._stages, self._place = cell.run.stages, place
         self._say = say
@@ -123,17 +123,19 @@ def _run_cell(cell: Cell, program: Sequence[str], progress: _Progress, *, lock: 
     if cell.is_other():
         progress.tell_text(f"settings changed; the old work is {all_cells.set_aside(cell)}")
     cell.folder.mkdir(exist_ok=True)
-    cell.note()
     all_cells.take_over(cell)
-    redone = False
-    for stage in cell.run.stages:
-        if cell.has(stage) and not redone:
-            continue
-        # What comes after a stage that was done again rests on what is gone.
+    missing = [number for number, stage in enumerate(cell.run.stages) if not cell.has(stage)]
+    # What comes after a stage that is done again rests on what is gone, also if this process ends.
+    stale = set(cell.state().get("stale", ())) | set(
+        cell.run.stages[min(missing, default=len(cell.run.stages)) :]
+    )
+    cell.note(finished=False, stale=sorted(stale))
+    for stage in [one for one in cell.run.stages if one in stale]:
         command = [*program, *["--overwrite"] * cell.has(stage)]
         if not _run_stage(cell, stage, command, lock=lock, progress=progress):
             return False
-        redone = True
+        stale.remove(stage)
+        cell.note(stale=sorted(stale))
     cell.note(finished=True)
     progress.tell_text("done")
     return True
@@ -157,6 +159,7 @@ def _run_stage(
             # Also of an attempt that was interrupted: its steps are not done again.
             _add(cell, "seconds", stage, time.time() - start)
             _add(cell, "core_s", stage, _children_s() - cpu_start)
+            cell.note(machine=_machine())
     if code:
         _say_failure(cell, stage, code, progress)
         return False
@@ -228,3 +231,10 @@ def _locked(cell: Cell) -> Iterator[int | None]:
             yield None
         else:
             yield file.fileno()
+
+
+def _machine() -> str:
+    path = pathlib.Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores ({names[0] if names else 'unknown processor'})"

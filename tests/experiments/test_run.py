@@ -63,6 +63,18 @@ def test_run_grid_does_again_what_somebody_removed(place):
     assert "--overwrite" in last and "--stage=evaluate" in last
 
 
+def test_what_rests_on_redone_work_is_stale_until_it_is_done_again(place, monkeypatch):
+    _run(place)
+    cell = cells.cells(grid.load(str(place / "question")), runs_folder=str(place / "runs"))[2]
+    shutil.rmtree(cell.folder / "baseline")
+    monkeypatch.setenv("FAIL_AT", "part/evaluate")
+    assert _run(place)[0] == ["part, seed 0"]
+    assert cell.has("evaluate") and not cell.is_done()
+    monkeypatch.delenv("FAIL_AT")
+    assert _run(place)[:2] == ([], ["part/0/evaluate"])
+    assert cell.is_done()
+
+
 def test_run_grid_tells_what_is_left(place):
     _, _, lines = _run(place)
     # 60 s for each of the shared cells and 50 s for the last: 170 s.
@@ -171,7 +183,7 @@ def test_cell_at_which_another_process_works_is_left_to_it(place):
     # Meanwhile the other seed was done; what builds on the cell waited for it.
     calls = (place / "calls.txt").read_text().split()
     assert calls == [*ALL[:2], *ALL[3:6], "shared/0/pseudo", "shared/0/pretrain", *ALL[6:]]
-    waited = "waiting for another process, which is at work: shared, seed 0, part, seed 0"
+    waited = "waiting for another process, which is at work at shared, seed 0"
     assert lines.count(waited) == 1
 
 
