@@ -52,7 +52,7 @@ def draw(lines: list[tuple[str, dict]], *, path: str) -> None:
             axes.plot(found["by_seed"], [row] * len(found["by_seed"]), "|", color="C1")
     axes.axvline(0.0, color="black", linewidth=1)
     axes.set_yticks(range(len(lines)), [_label(*line) for line in lines])
-    axes.set_xlabel("difference in AP, 95 % interval; ticks: single seeds")
+    axes.set_xlabel("difference in AP, 95 % interval over the images; ticks: single seeds")
     axes.grid(alpha=0.3)
     drawing.savefig(path, dpi=150, metadata={"Software": None})
     plt.close(drawing)
