@@ -1,10 +1,12 @@
 """The figure of a grid: AP against the point of a run, one line for each series."""
 
 import statistics
+import textwrap
 
 from experiments.grid import Grid
 
 _METRIC = "AP"
+_LABEL_WIDTH = 50
 
 
 def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
@@ -26,8 +28,8 @@ def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
     import matplotlib.pyplot as plt
 
     lines, levels = _split(grid, scores)
-    height = 5 if lines else max(2, 0.8 + 0.25 * len(levels))
-    drawing, axes = plt.subplots(figsize=(7, height), layout="constrained")
+    size = (7, 5) if lines else (10, max(2, 0.8 + 0.45 * len(levels)))
+    drawing, axes = plt.subplots(figsize=size, layout="constrained")
     if lines:
         _draw_lines(axes, lines, levels)
         axes.set_xlabel(grid.figure.x_label)
@@ -108,4 +110,4 @@ def _draw_dots(axes, levels: dict) -> None:
     mean = [levels[name][0] for name in names]
     spread = [levels[name][1] for name in names]
     axes.errorbar(mean, range(len(names)), xerr=spread, fmt="o", capsize=3)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [textwrap.fill(name, _LABEL_WIDTH) for name in names])
