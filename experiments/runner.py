@@ -45,7 +45,7 @@ def run_grid(
     """
     failed: list[Cell] = []
     waiting = list(range(1, len(cells) + 1))
-    told_at = 0.0
+    told_at = float("-inf")
     while waiting:
         found = {}
         for number in waiting:
@@ -123,13 +123,14 @@ def _run_cell(cell: Cell, program: Sequence[str], progress: _Progress, *, lock: 
     if cell.is_other():
         progress.tell_text(f"settings changed; the old work is {all_cells.set_aside(cell)}")
     cell.folder.mkdir(exist_ok=True)
+    cell.note(finished=False)  # first: a folder without settings would pass for any
     all_cells.take_over(cell)
     missing = [number for number, stage in enumerate(cell.run.stages) if not cell.has(stage)]
     # What comes after a stage that is done again rests on what is gone, also if this process ends.
     stale = set(cell.state().get("stale", ())) | set(
         cell.run.stages[min(missing, default=len(cell.run.stages)) :]
     )
-    cell.note(finished=False, stale=sorted(stale))
+    cell.note(stale=sorted(stale))
     for stage in [one for one in cell.run.stages if one in stale]:
         command = [*program, *["--overwrite"] * cell.has(stage)]
         if not _run_stage(cell, stage, command, lock=lock, progress=progress):

@@ -75,6 +75,18 @@ def test_what_rests_on_redone_work_is_stale_until_it_is_done_again(place, monkey
     assert cell.is_done()
 
 
+def test_a_kill_while_stages_are_taken_over_leaves_a_cell_with_its_settings(place, monkeypatch):
+    def interrupt(cell):
+        (cell.folder / "labeled").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cells, "take_over", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _run(place)
+    first = cells.cells(grid.load(str(place / "question")), runs_folder=str(place / "runs"))[0]
+    assert first.state()["wanted"] == first.wanted and not first.is_done()
+
+
 def test_run_grid_tells_what_is_left(place):
     _, _, lines = _run(place)
     # 60 s for each of the shared cells and 50 s for the last: 170 s.
