@@ -23,6 +23,7 @@ from kd_tf.data.sources import open_source
 from kd_tf.evaluation.collected import Collected, read_results
 from kd_tf.evaluation.ground_truth import GroundTruth, ground_truth
 from kd_tf.evaluation.measure import DETECTIONS
+from kd_tf.geometry.overlaps import box_ious
 from kd_tf.specs import DATA_KINDS, parse
 from kd_tf.training import summaries
 
@@ -136,9 +137,12 @@ def edge_error_by_size(truth: GroundTruth, found: Collected) -> dict[str, float 
     for image in range(truth.num_images):
         boxes, classes = found.boxes[found.rows(image)], found.classes[found.rows(image)]
         scores = found.scores[found.rows(image)]
-        for row in range(truth.num_objects)[truth.rows(image)]:
-            near = (classes == truth.classes[row]) & (_iou(boxes, truth.boxes[row]) >= 0.5)
-            if near.any() and not truth.is_crowd[row]:
+        objects = np.arange(truth.num_objects)[truth.rows(image)]
+        objects = objects[~truth.is_crowd[objects]]
+        ious = box_ious(boxes, truth.boxes[objects], is_crowd=truth.is_crowd[objects])
+        for row, overlaps in zip(objects, ious.T, strict=True):
+            near = (classes == truth.classes[row]) & (overlaps >= 0.5)
+            if near.any():
                 best = boxes[near][np.argmax(scores[near])]
                 sides.append(np.sqrt(_box_areas(truth.boxes[row][None])[0]))
                 errors.append(np.abs(best - truth.boxes[row]))
@@ -147,14 +151,6 @@ def edge_error_by_size(truth: GroundTruth, found: Collected) -> dict[str, float 
     groups = [errors[(sides >= low) & (sides < high)] for low, high in bounds]
     values = [1.4826 * float(np.median(group)) if len(group) else None for group in groups]
     return dict(zip(size_names(), values, strict=True))
-
-
-def _iou(boxes: np.ndarray, one: np.ndarray) -> np.ndarray:
-    corners = np.concatenate(
-        [np.maximum(boxes[:, :2], one[:2]), np.minimum(boxes[:, 2:], one[2:])], axis=1
-    )
-    shared = np.prod(np.maximum(corners[:, 2:] - corners[:, :2], 0.0), axis=1)
-    return shared / (_box_areas(boxes) + _box_areas(one[None]) - shared)
 
 
 def _instances(truth: GroundTruth) -> dict:

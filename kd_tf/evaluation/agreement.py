@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from kd_tf.evaluation.matching import box_ious
 from kd_tf.geometry.detections import Detections
+from kd_tf.geometry.overlaps import box_ious
 
 IOU_THRESHOLD = 0.5
 

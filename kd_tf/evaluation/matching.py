@@ -8,10 +8,10 @@ the operating point, the confusion matrix, TIDE, the bootstrap, the galleries.
 import dataclasses
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from kd_tf.evaluation.collected import Collected
 from kd_tf.evaluation.ground_truth import GroundTruth
+from kd_tf.geometry.overlaps import box_ious
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 100
@@ -75,13 +75,6 @@ def match(
     return Matches(np.asarray(iou_thresholds), objects, crowds[objects], counted)
 
 
-def box_ious(boxes: np.ndarray, others: np.ndarray, *, is_crowd: np.ndarray) -> np.ndarray:
-    """IoU [N, M] float64 of xyxy boxes; with a crowd box, the share of `boxes` inside it."""
-    if not len(boxes) or not len(others):
-        return np.zeros((len(boxes), len(others)))
-    return coco_mask.iou(_to_xywh(boxes), _to_xywh(others), is_crowd.astype(np.uint8))
-
-
 def _match_pair(ious: np.ndarray, *, num_real: int, iou_thresholds: np.ndarray) -> np.ndarray:
     """[T, D] column of `ious` [D, G] that each detection takes, or -1; crowds come last."""
     limits = np.minimum(iou_thresholds, 1 - 1e-10)[:, None]
@@ -112,8 +105,3 @@ def _group(keys: np.ndarray, *, within: np.ndarray) -> dict[int, np.ndarray]:
     starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
     pieces = np.split(order, starts[1:])
     return dict(zip(keys[order][starts].tolist(), pieces, strict=True))
-
-
-def _to_xywh(boxes: np.ndarray) -> np.ndarray:
-    boxes = np.asarray(boxes, np.float64)
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

@@ -7,7 +7,8 @@ import numpy as np
 from kd_tf.evaluation.average_precision import precision_at_recalls, rank
 from kd_tf.evaluation.collected import Collected
 from kd_tf.evaluation.ground_truth import GroundTruth
-from kd_tf.evaluation.matching import box_ious, match
+from kd_tf.evaluation.matching import match
+from kd_tf.geometry.overlaps import box_ious
 
 IOU_THRESHOLD = 0.5
 BACKGROUND = "background"

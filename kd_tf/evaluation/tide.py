@@ -7,7 +7,8 @@ import numpy as np
 from kd_tf.evaluation.average_precision import Ranking, average_precision
 from kd_tf.evaluation.collected import Collected
 from kd_tf.evaluation.ground_truth import GroundTruth
-from kd_tf.evaluation.matching import MAX_DETECTIONS, Matches, box_ious, match
+from kd_tf.evaluation.matching import MAX_DETECTIONS, Matches, match
+from kd_tf.geometry.overlaps import box_ious
 
 KINDS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 FOREGROUND_IOU = 0.5

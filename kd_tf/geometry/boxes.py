@@ -6,7 +6,6 @@ A box whose right edge is left of its left edge has area 0.
 
 import math
 
-import numpy as np
 import tensorflow as tf
 
 # Keeps 0 / 0 away; that of torchvision.ops, so that the values can be compared.
@@ -85,18 +84,6 @@ def pairwise_covered(boxes: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
     """
     common = intersection(boxes[..., :, None, :], by[..., None, :, :])
     return common / (area(boxes)[..., :, None] + _EPSILON)
-
-
-def pairwise_iou_numpy(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
-    """IoU of every box of [N, 4] with every box of [M, 4]: [N, M] float64; N or M may be 0."""
-    a = np.asarray(boxes_a, np.float64).reshape(-1, 1, 4)
-    b = np.asarray(boxes_b, np.float64).reshape(1, -1, 4)
-    size = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    common = np.prod(np.maximum(size, 0.0), axis=-1)
-    area_a = np.prod(np.maximum(a[..., 2:] - a[..., :2], 0.0), axis=-1)
-    area_b = np.prod(np.maximum(b[..., 2:] - b[..., :2], 0.0), axis=-1)
-    union = area_a + area_b - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
 
 
 def _centre_and_size(boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:

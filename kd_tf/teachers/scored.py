@@ -7,6 +7,7 @@ import numpy as np
 
 from kd_tf.data.items import Labels
 from kd_tf.geometry.detections import Detections
+from kd_tf.geometry.overlaps import box_ious
 
 # Pseudo labels that match a box at this overlap count as right, as in AP50.
 MATCH_IOU = 0.5
@@ -66,24 +67,12 @@ def _match(
     counted = np.ones(len(found), bool)
     free = ~is_crowd
     same = found.classes[:, None] == labels[None, :]
-    ious, inside = _overlaps(found.boxes, boxes)
-    ious = np.where(same, ious, 0.0)
+    ious = np.where(same, box_ious(found.boxes, boxes, is_crowd=is_crowd), 0.0)
     for row in np.argsort(-found.scores, kind="stable"):
         candidates = np.where(free, ious[row], 0.0)
         best = int(candidates.argmax()) if len(candidates) else -1
         if best >= 0 and candidates[best] >= MATCH_IOU:
             right[row], free[best] = True, False
-        elif (is_crowd & same[row] & (inside[row] >= MATCH_IOU)).any():
+        elif (is_crowd & (ious[row] >= MATCH_IOU)).any():
             counted[row] = False
     return right, counted
-
-
-def _overlaps(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """IoU [N, M], and intersection over the area of the first."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    inter = np.prod(np.clip(high - low, 0.0, None), axis=2)
-    area = np.prod(first[:, 2:] - first[:, :2], axis=1)[:, None]
-    other = np.prod(second[:, 2:] - second[:, :2], axis=1)[None, :]
-    tiny = np.finfo(np.float32).tiny
-    return inter / np.maximum(area + other - inter, tiny), inter / np.maximum(area, tiny)

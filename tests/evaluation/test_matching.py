@@ -5,7 +5,7 @@ from kd_tf.evaluation.average_precision import average_precision, rank
 from kd_tf.evaluation.coco import evaluate
 from kd_tf.evaluation.collected import collect
 from kd_tf.evaluation.ground_truth import ground_truth
-from kd_tf.evaluation.matching import box_ious, match
+from kd_tf.evaluation.matching import match
 from kd_tf.geometry.detections import Detections
 from tests.evaluation.datasets import (
     annotate,
@@ -28,16 +28,6 @@ def detections(*rows: tuple) -> Detections:
     boxes = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
     return Detections(
         boxes.astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(np.int32)
-    )
-
-
-def test_box_ious_by_hand():
-    boxes = np.array([[0, 0, 10, 10]])
-    others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [0, 0, 20, 20]])
-    # 100/100; 50/150; the crowd holds all of the box.
-    expected = [[1.0, 1 / 3, 1.0]]
-    assert box_ious(boxes, others, is_crowd=np.array([0, 0, 1])) == pytest.approx(
-        np.array(expected)
     )
 
 
