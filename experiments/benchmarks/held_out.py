@@ -55,8 +55,8 @@ def load_held_out(source: Source, *, size: int) -> HeldOut:
     return HeldOut(np.stack(images), [image.shape[:2] for image in originals], truth)
 
 
-def load_scenes(split: str, *, num: int, size: int, domain: str = "clear") -> HeldOut:
+def load_scenes(split: str, *, num: int, size: int) -> HeldOut:
     """The first scenes of a split."""
-    source = open_source(parse(f"scenes:{split}?num={num}&size={size}&domain={domain}", DATA_KINDS))
+    source = open_source(parse(f"scenes:{split}?num={num}&size={size}", DATA_KINDS))
     assert source.class_names == CLASS_NAMES
     return load_held_out(source, size=size)

@@ -39,8 +39,9 @@ flags.DEFINE_integer("rounds", 40, "Runs of each part.")
 CLASS_NAMES = tuple(f"class {i}" for i in range(80))
 
 
-def photo_jpeg(height: int = 480, width: int = 640) -> bytes:
+def photo_jpeg() -> bytes:
     """A JPEG with detail at several scales, about as large as a photo of that size."""
+    height, width = 480, 640
     rng = np.random.default_rng(0)
     layers = [
         np.asarray(

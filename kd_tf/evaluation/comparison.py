@@ -32,7 +32,6 @@ def compare(
     truth: GroundTruth,
     models: Mapping[str, Sequence[Collected]],
     *,
-    seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> dict:
     """Mean and spread over seeds, and paired differences with an interval over images.
@@ -44,7 +43,6 @@ def compare(
     Args:
         truth: What people marked in the images that all models saw.
         models: Model name -> its detections, one entry per training seed.
-        seed: For drawing images.
         num_resamples: How many times images are drawn with replacement.
 
     Returns:
@@ -56,7 +54,7 @@ def compare(
     Source: the percentile bootstrap, B. Efron and R. Tibshirani, "An Introduction to the
     Bootstrap", 1993, section 13.3.
     """
-    weights = _image_weights(truth.num_images, seed=seed, num_resamples=num_resamples)
+    weights = _image_weights(truth.num_images, num_resamples=num_resamples)
     scores = {name: _score(truth, runs, image_weights=weights) for name, runs in models.items()}
     names = list(scores)
     return {
@@ -81,22 +79,22 @@ def compare(
 
 
 def resampled_ap(
-    truth: GroundTruth, run: Collected, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+    truth: GroundTruth, run: Collected, *, num_resamples: int = NUM_RESAMPLES
 ) -> np.ndarray:
     """AP of one training run on the images as they are and on resampled ones.
 
-    Equal seeds draw equal images, so that rows of two models, or of the same model on two
+    The draws are always the same, so that rows of two models, or of the same model on two
     machines, are paired.
 
     Args:
         truth: What people marked in the images.
         run: Its detections.
-        seed, num_resamples: As for `compare`.
+        num_resamples: As for `compare`.
 
     Returns:
         [1 + B] float64, column 0 of the images as they are.
     """
-    weights = _image_weights(truth.num_images, seed=seed, num_resamples=num_resamples)
+    weights = _image_weights(truth.num_images, num_resamples=num_resamples)
     return _score(truth, [run], image_weights=weights).ap[0]
 
 
@@ -118,9 +116,9 @@ def difference(a: np.ndarray, b: np.ndarray) -> dict:
     }
 
 
-def _image_weights(num_images: int, *, seed: int, num_resamples: int) -> np.ndarray:
+def _image_weights(num_images: int, *, num_resamples: int) -> np.ndarray:
     """[1 + B, I] int64: how often each image was drawn; row 0 is every image once."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     weights = np.ones((1 + num_resamples, num_images), np.int64)
     for row in range(1, len(weights)):
         drawn = rng.integers(num_images, size=num_images)

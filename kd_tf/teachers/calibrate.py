@@ -12,6 +12,8 @@ from kd_tf.teachers.scored import Scored
 METHODS = ("none", "isotonic", "temperature")
 # Fewer matched detections than this fit noise: such a class takes the curve of all classes.
 MIN_COUNT = 50
+# Points that keep a curve.
+_NUM_KNOTS = 65
 _EDGE = 1e-4
 
 
@@ -54,17 +56,15 @@ class Calibration:
         )
 
 
-def fit(
-    scored: Scored, *, method: str, min_count: int = MIN_COUNT, num_knots: int = 65
-) -> Calibration:
+def fit(scored: Scored, *, method: str) -> Calibration:
     """Fits a teacher's curves on labelled images.
+
+    Classes with fewer than `MIN_COUNT` detections take the curve of all classes.
 
     Args:
         scored: The teacher's own detections (before fusion), right or wrong.
         method: "isotonic" (any rising curve) or "temperature" (a logistic curve of the
             score's logit with slope and offset: two numbers, for small samples).
-        min_count: Classes with fewer detections take the curve of all classes.
-        num_knots: Points that keep a curve.
 
     Raises:
         UserError: An unknown method, or nothing to fit on: no detection, or all of them
@@ -82,13 +82,13 @@ def fit(
             "images or --calibration=none."
         )
     curve = _isotonic if method == "isotonic" else _logistic
-    knots = np.linspace(0.0, 1.0, num_knots)
+    knots = np.linspace(0.0, 1.0, _NUM_KNOTS)
     num_classes = len(scored.num_objects)
     own = np.zeros(num_classes, bool)
-    shares = [np.zeros(num_knots)] * num_classes
+    shares = [np.zeros(_NUM_KNOTS)] * num_classes
     for index in range(num_classes):
         rows = scored.classes == index
-        if rows.sum() >= min_count and len(np.unique(scored.correct[rows])) == 2:
+        if rows.sum() >= MIN_COUNT and len(np.unique(scored.correct[rows])) == 2:
             own[index] = True
             shares[index] = curve(scored.scores[rows], scored.correct[rows], knots)
     shares.append(curve(scored.scores, scored.correct, knots))

@@ -94,5 +94,4 @@ def test_difference_of_runs_resampled_one_by_one_is_that_of_compare(three_runs):
     found = difference(np.stack([a, b]), c[None])
     together = compare(truth, {"few": runs[:2], "many": runs[2:]}, num_resamples=50)
     assert found == together["differences"][0]["AP"]
-    other = resampled_ap(truth, runs[0], num_resamples=50, seed=1)
-    assert other[0] == a[0] and (other[1:] != a[1:]).any()
+    assert a[0] == pytest.approx(evaluate(truth, runs[0])["AP"]) and len(set(a[1:])) > 1

@@ -15,9 +15,7 @@ _GALLERY_SIZE = 12
 _SMALL_GALLERY_SIZE = 6
 
 
-def load_report(
-    workdirs: Sequence[str], *, open_source: OpenSource | None = None, title: str = ""
-) -> ReportData:
+def load_report(workdirs: Sequence[str], *, open_source: OpenSource | None = None) -> ReportData:
     """Reads what the page shows of one run or several.
 
     Reads WORKDIR/STAGE/manifest.json and flags.txt; TRAINING_STAGE/metrics.jsonl;
@@ -30,7 +28,6 @@ def load_report(
         open_source: Opens data sets from their specs: the evaluation images (the validation
             records where the run had no --eval_data), and what was pseudo-labelled; without it
             there are no pictures of evaluation images and no intervals.
-        title: Heading; by default made from the runs' names.
 
     Raises:
         UserError: One of `workdirs` does not exist.
@@ -43,7 +40,7 @@ def load_report(
     ]
     runs = tuple(run for run, _ in loaded)
     return ReportData(
-        title=title or f"kd_tf: {', '.join(names)}",
+        title=f"kd_tf: {', '.join(names)}",
         runs=runs,
         comparison=_compare_runs(loaded) if len(loaded) > 1 else None,
         made=f"Written by kd_tf {__version__}. No part of this page leaves this file.",
