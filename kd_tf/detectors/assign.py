@@ -21,13 +21,11 @@ class Assignment:
         positive: [B, A] bool.
         box: [B, A] int32, row of the box that the anchor learns; 0 where not positive.
         target: [B, A] float32 in [0, 1], the class score to learn; 0 where not positive.
-        ignored: [B, A] bool: neither positive nor background.
     """
 
     positive: tf.Tensor
     box: tf.Tensor
     target: tf.Tensor
-    ignored: tf.Tensor
 
 
 def points_inside(points: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
@@ -82,41 +80,6 @@ def task_aligned(
     best_overlap = tf.reduce_max(tf.where(mine, overlaps, 0.0), axis=2, keepdims=True)
     target = tf.math.divide_no_nan(alignment, best_alignment) * best_overlap
     return _assignment(box, target=tf.reduce_sum(target, axis=1))
-
-
-def by_overlap(
-    anchors: tf.Tensor,
-    *,
-    boxes: tf.Tensor,
-    valid: tf.Tensor,
-    positive_iou: float = 0.5,
-    negative_iou: float = 0.4,
-) -> Assignment:
-    """Gives each anchor the box it overlaps most, if by enough.
-
-    At `positive_iou` and above it learns the box, below `negative_iou` background,
-    between them nothing. A box left without any gets one, see `serve_every_box`.
-
-    Args:
-        anchors: [A, 4] float32, xyxy pixels.
-        boxes: [B, M, 4] float32, xyxy pixels.
-        valid: [B, M] bool, rows that are boxes to learn.
-        positive_iou: Lowest IoU of a positive, inclusive.
-        negative_iou: IoU below which an anchor is background.
-
-    Source: Lin et al. 2017, section 4, https://arxiv.org/abs/1708.02002.
-    """
-    overlaps = boxes_lib.pairwise_iou(boxes, anchors[None])
-    overlaps = tf.where(valid[..., None], overlaps, -1.0)
-    box = _highest(tf.where(overlaps >= positive_iou, overlaps, -1.0))
-    # To 1/64 px: the nine anchors of a place tie, and rounding must not choose among them.
-    centres = tf.round((anchors[:, :2] + anchors[:, 2:]) * 32.0) / 64.0
-    # Overlap decides; among equals (none at all, for a box of no area) the nearest centre.
-    preference = overlaps - 1e-4 * _distances(centres, boxes)
-    box = serve_every_box(box, preference=preference, valid=valid)
-    assignment = _assignment(box, target=tf.cast(box >= 0, tf.float32))
-    near = tf.reduce_max(overlaps, axis=1) >= negative_iou
-    return dataclasses.replace(assignment, ignored=near & ~assignment.positive)
 
 
 def serve_every_box(box: tf.Tensor, *, preference: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
@@ -193,4 +156,4 @@ def _distances(points: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
 
 def _assignment(box: tf.Tensor, *, target: tf.Tensor) -> Assignment:
     positive = box >= 0
-    return Assignment(positive, tf.maximum(box, 0), target, tf.zeros_like(positive))
+    return Assignment(positive, tf.maximum(box, 0), target)

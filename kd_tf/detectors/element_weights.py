@@ -41,10 +41,9 @@ def class_weights(
 ) -> tf.Tensor:
     """How much the class loss of each anchor and class counts.
 
-    A positive anchor counts as its box does. Elsewhere the anchor is background, unless the
-    anchor itself is ignored. On neither is a class background that nobody judged in the image,
-    or of which an ignored box covers the anchor; the class of a positive anchor's box counts
-    all the same.
+    A positive anchor counts as its box does. Elsewhere the anchor is background. On neither is
+    a class background that nobody judged in the image, or of which an ignored box covers the
+    anchor; the class of a positive anchor's box counts all the same.
 
     Args:
         labels: As the input pipeline gives them.
@@ -60,8 +59,7 @@ def class_weights(
     hits = tf.cast(covered & ignored_boxes[..., None], tf.float32)
     hits = tf.matmul(hits, tf.one_hot(labels["classes"], num_classes), transpose_a=True)
     sure = tf.cast(hits < 0.5, tf.float32) * judged
-    searched = tf.cast(~assignment.ignored[..., None], tf.float32)
-    background = background_weights(labels)[:, None, None] * sure * searched
+    background = background_weights(labels)[:, None, None] * sure
     classes = tf.gather(labels["classes"], assignment.box, batch_dims=1)
     own = tf.one_hot(classes, num_classes)
     learned = anchor_weights(labels, assignment)[..., None] * tf.maximum(sure, own)

@@ -2,8 +2,7 @@
 
 import tensorflow as tf
 
-# Lin et al. 2017, "Focal Loss for Dense Object Detection", table 1.
-FOCAL_ALPHA = 0.25
+# Lin et al. 2017, table 1; Li et al. 2020, table 1.
 FOCAL_GAMMA = 2.0
 
 
@@ -12,27 +11,25 @@ def binary_cross_entropy(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     return tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
 
 
-def sigmoid_focal(
-    logits: tf.Tensor, targets: tf.Tensor, *, alpha: float = FOCAL_ALPHA, gamma: float = FOCAL_GAMMA
+def quality_focal(
+    logits: tf.Tensor, targets: tf.Tensor, *, gamma: float = FOCAL_GAMMA
 ) -> tf.Tensor:
-    """Focal loss for targets anywhere in [0, 1].
+    """Focal loss for targets anywhere in [0, 1]: |y - p|^gamma * cross entropy(p, y).
 
-    (alpha y + (1 - alpha)(1 - y)) * |y - p|^gamma * cross entropy(p, y). With y = 1
-    or y = 0 it is the paper's loss; between, it has its minimum at p = y.
+    With y = 1 or y = 0 it is the focal loss without its weight alpha; between, it
+    has its minimum, 0 in the factor, at p = y.
 
     Args:
         logits: Any shape, float32; p = sigmoid(logits).
         targets: y, the same shape.
-        alpha: Weight of the positives, in [0, 1].
         gamma: Exponent that turns easy elements down.
 
-    Source: Lin et al. 2017, eq. 5, https://arxiv.org/abs/1708.02002; the factor |y - p|
-    for soft targets is that of Li et al. 2020, "Generalized Focal Loss", eq. 5,
-    https://arxiv.org/abs/2006.04388; interpolating alpha is ours.
+    Source: Li et al. 2020, "Generalized Focal Loss", eq. 5, https://arxiv.org/abs/2006.04388;
+    Lin et al. 2017, "Focal Loss for Dense Object Detection", eq. 4,
+    https://arxiv.org/abs/1708.02002.
     """
-    weights = alpha * targets + (1.0 - alpha) * (1.0 - targets)
     distance = tf.abs(targets - tf.sigmoid(logits))
-    return weights * distance**gamma * binary_cross_entropy(logits, targets)
+    return distance**gamma * binary_cross_entropy(logits, targets)
 
 
 def distribution_focal(logits: tf.Tensor, distances: tf.Tensor) -> tf.Tensor:

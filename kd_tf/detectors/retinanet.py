@@ -17,8 +17,7 @@ _ASPECTS = (0.5, 1.0, 2.0)
 NUM_ANCHORS = len(_SCALES) * len(_ASPECTS)
 # The probability of an object that every anchor starts from, ibid. section 4.1.
 PRIOR = 0.01
-# GIoU lies in [-1, 1] and its sum weighs against the focal loss of the same positives: 2,
-# as in Zhang et al. 2020, "ATSS", https://arxiv.org/abs/1912.02424.
+# As in Feng et al. 2021, "TOOD", section 4, https://arxiv.org/abs/2108.07755.
 BOX_GAIN = 2.0
 # A box grows at most this much over its anchor: keeps exp() finite while weights are random.
 _MAX_LOG_GROWTH = math.log(1000.0 / 16.0)
@@ -78,6 +77,13 @@ def anchors(image_size: tuple[int, int]) -> np.ndarray:
     return np.concatenate(levels).astype(np.float32)
 
 
+def centres(image_size: tuple[int, int]) -> np.ndarray:
+    """The middles (x, y) of all anchors in pixels, [A, 2] float32; nine equal ones at a place."""
+    corners = anchors(image_size)
+    # To 1/64 px: rounding errors must not choose among the nine.
+    return np.round((corners[:, :2] + corners[:, 2:]) * 32.0) / np.float32(64.0)
+
+
 @dataclasses.dataclass(frozen=True)
 class RetinaNetHead:
     """What the outputs of `build_retinanet` mean, for one input size.
@@ -99,23 +105,31 @@ class RetinaNetHead:
     ) -> dict[str, tf.Tensor]:
         """Sums of the loss terms over the batch, gains included, and their normaliser.
 
-        The normaliser is the sum of the positive anchors' box weights; without
+        The normaliser is the sum of the target scores, each with its box's weight; without
         positives it is 0 and the background is learned all the same.
 
         Returns:
             "class", "box" and "normalizer": float32 scalars.
+
+        Source: Feng et al. 2021, "TOOD", section 3.2, https://arxiv.org/abs/2108.07755.
         """
         all_anchors = tf.constant(anchors(self.image_size))
         predicted, logits = self.boxes_and_logits(outputs)
-        valid = element_weights.valid_boxes(labels)
-        assignment = assign.by_overlap(all_anchors, boxes=labels["boxes"], valid=valid)
+        assignment = assign.task_aligned(
+            tf.sigmoid(logits),
+            predicted,
+            points=tf.constant(centres(self.image_size)),
+            boxes=labels["boxes"],
+            classes=labels["classes"],
+            valid=element_weights.valid_boxes(labels),
+        )
         covered = boxes_lib.pairwise_covered(all_anchors[None], by=labels["boxes"]) >= 0.5
-        class_loss = losses.sigmoid_focal(
+        class_loss = losses.quality_focal(
             logits, element_weights.class_targets(labels, assignment)
         ) * element_weights.class_weights(
             labels, assignment, covered=tf.transpose(covered, [0, 2, 1])
         )
-        weights = element_weights.anchor_weights(labels, assignment)
+        weights = assignment.target * element_weights.anchor_weights(labels, assignment)
         boxes = tf.gather(labels["boxes"], assignment.box, batch_dims=1)
         box_loss = 1.0 - boxes_lib.giou(predicted, boxes)
         return {

@@ -19,7 +19,6 @@ class Matched:
 
     box: np.ndarray
     target: np.ndarray
-    ignored: np.ndarray
 
 
 def sigmoid(x):
@@ -31,9 +30,8 @@ def cross_entropy(logit, target):
     return target * np.logaddexp(0, -logit) + (1 - target) * np.logaddexp(0, logit)
 
 
-def focal(logit, target, alpha=0.25, gamma=2.0):
-    weight = alpha * target + (1 - alpha) * (1 - target)
-    return weight * abs(target - sigmoid(logit)) ** gamma * cross_entropy(logit, target)
+def focal(logit, target, gamma=2.0):
+    return abs(target - sigmoid(logit)) ** gamma * cross_entropy(logit, target)
 
 
 def common_area(a, b):
@@ -124,24 +122,7 @@ def match_task_aligned(scores, predicted, points, boxes, classes, valid):
         if alignment[m, mine].max() > 0:
             scale = overlap[m, mine].max() / alignment[m, mine].max()
             target[mine] = alignment[m, mine] * scale
-    return Matched(box, target, np.zeros(num_anchors, bool))
-
-
-def match_by_overlap(anchors, boxes, valid):
-    """RetinaNet's matching of one image."""
-    box, ignored = np.full(len(anchors), -1), np.zeros(len(anchors), bool)
-    overlap = np.array(
-        [[iou(b, a) if v else -1.0 for a in anchors] for b, v in zip(boxes, valid, strict=True)]
-    )
-    for a in range(len(anchors)):
-        best = overlap[:, a].argmax()
-        if overlap[best, a] >= 0.5:
-            box[a] = best
-        ignored[a] = overlap[best, a] >= 0.4
-    centres = [(round((a[0] + a[2]) / 2, 2), round((a[1] + a[3]) / 2, 2)) for a in anchors]
-    near = np.array([[1e-4 * nearness(c, b) for c in centres] for b in boxes])
-    box = serve(box, overlap + near, valid)
-    return Matched(box, (box >= 0).astype(np.float64), ignored & (box < 0))
+    return Matched(box, target)
 
 
 def class_loss(logits, labels, image, matched, *, loss, covers):
@@ -163,7 +144,7 @@ def class_loss(logits, labels, image, matched, *, loss, covers):
                     target = matched.target[a] if own else 0.0
                     total += weights[m] * loss(logits[a, c], target)
                 continue
-            if sure and not matched.ignored[a]:
+            if sure:
                 total += background * loss(logits[a, c], 0.0)
     return total
 
@@ -225,16 +206,33 @@ def _distribution_loss(logits, edges):
     return total / 4
 
 
-def match_retinanet(labels, anchors):
+def retinanet_boxes(offsets, anchors):
+    """Boxes [A, 4] from offsets [A, 4]."""
+    x1, y1, x2, y2 = anchors.astype(np.float64).T
+    dx, dy, dw, dh = offsets.T
+    x, y = (x1 + x2) / 2 + dx * (x2 - x1), (y1 + y2) / 2 + dy * (y2 - y1)
+    w, h = (x2 - x1) * np.exp(dw), (y2 - y1) * np.exp(dh)
+    return np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
+
+
+def match_retinanet(outputs, labels, anchors):
     """One `Matched` per image."""
-    return [
-        match_by_overlap(
-            anchors.astype(np.float64), boxes.astype(np.float64), (classes >= 0) & ~ignore
+    x1, y1, x2, y2 = anchors.astype(np.float64).T
+    points = np.stack([np.round((x1 + x2) / 2, 3), np.round((y1 + y2) / 2, 3)], axis=1)
+    matched = []
+    for i, (offsets, logits) in enumerate(zip(outputs["boxes"], outputs["classes"], strict=True)):
+        classes = labels["classes"][i]
+        matched.append(
+            match_task_aligned(
+                sigmoid(logits),
+                retinanet_boxes(offsets, anchors),
+                points,
+                labels["boxes"][i].astype(np.float64),
+                classes,
+                (classes >= 0) & ~labels["ignore"][i],
+            )
         )
-        for boxes, classes, ignore in zip(
-            labels["boxes"], labels["classes"], labels["ignore"], strict=True
-        )
-    ]
+    return matched
 
 
 def retinanet_loss(outputs, labels, anchors, *, matched):
@@ -247,13 +245,10 @@ def retinanet_loss(outputs, labels, anchors, *, matched):
             return common_area(anchors[a], boxes[m]) / area(anchors[a]) >= 0.5
 
         sums["class"] += class_loss(logits, labels, i, matched[i], loss=focal, covers=covers)
+        predicted = retinanet_boxes(offsets, anchors)
         for a in np.flatnonzero(matched[i].box >= 0):
             m = matched[i].box[a]
-            x1, y1, x2, y2 = anchors[a].astype(np.float64)
-            dx, dy, dw, dh = offsets[a]
-            x, y = (x1 + x2) / 2 + dx * (x2 - x1), (y1 + y2) / 2 + dy * (y2 - y1)
-            w, h = (x2 - x1) * math.exp(dw), (y2 - y1) * math.exp(dh)
-            predicted = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-            sums["box"] += 2.0 * labels["weights"][i, m] * (1 - giou(predicted, boxes[m]))
-            sums["normalizer"] += labels["weights"][i, m]
+            weight = labels["weights"][i, m] * matched[i].target[a]
+            sums["box"] += 2.0 * weight * (1 - giou(predicted[a], boxes[m]))
+            sums["normalizer"] += weight
     return sums

@@ -1,7 +1,6 @@
 """Assignments worked out by hand."""
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from kd_tf.detectors import assign
@@ -138,52 +137,6 @@ def test_task_aligned_box_with_negative_corner_is_learned():
     )
     np.testing.assert_array_equal(positive, [True])
     np.testing.assert_allclose(target, [1.0], atol=1e-5)
-
-
-def _by_overlap(anchors, boxes, valid=None):
-    valid = [True] * len(boxes) if valid is None else valid
-    found = assign.by_overlap(
-        tf.constant(anchors, tf.float32),
-        boxes=tf.constant([boxes], tf.float32),
-        valid=tf.constant([valid]),
-    )
-    box = np.where(found.positive[0], found.box[0], -1)
-    return box, found.ignored[0].numpy()
-
-
-@pytest.mark.parametrize(
-    ("height", "box", "ignored"),
-    [
-        pytest.param(10.0, 0, False, id="same"),
-        pytest.param(19.9, 0, False, id="above_half"),
-        pytest.param(20.1, -1, True, id="below_half"),
-        pytest.param(24.9, -1, True, id="above_two_fifths"),
-        pytest.param(25.1, -1, False, id="below_two_fifths"),
-    ],
-)
-def test_by_overlap_thresholds(height, box, ignored):
-    # IoU of a 10 x 10 box with 10 x height is 10 / height; anchor 0 keeps the box served.
-    found, ignore = _by_overlap([[0, 0, 10, 10], [0, 0, 10, height]], [[0, 0, 10, 10]])
-    assert (found[0], found[1], ignore[1]) == (0, box, ignored)
-
-
-def test_by_overlap_every_box_has_an_anchor():
-    # Box 0 overlaps anchor 1 by 9 / 100; box 1 has no area and is nearest to anchor 0.
-    found, ignored = _by_overlap(
-        [[0, 0, 10, 10], [20, 20, 30, 30], [40, 0, 50, 10]],
-        [[22, 22, 25, 25], [8, 8, 8, 8]],
-    )
-    np.testing.assert_array_equal(found, [1, 0, -1])
-    assert not ignored.any()
-
-
-def test_by_overlap_equal_boxes_take_different_anchors():
-    # The first takes the anchor both overlap most, the second its next best.
-    found, _ = _by_overlap(
-        [[0, 0, 10, 10], [0, 0, 10, 12], [50, 50, 60, 60]], [[0, 0, 9, 10], [0, 0, 9, 10]]
-    )
-    # Both anchors overlap box 0 by at least half; box 1 is served with the one it prefers.
-    np.testing.assert_array_equal(found, [1, 0, -1])
 
 
 def test_serve_every_box_passes_a_lost_anchor_on():

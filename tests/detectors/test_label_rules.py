@@ -53,7 +53,6 @@ def test_unjudged_classes_get_no_negative_loss(loss):
     _, gradient = loss(cases.CASES["judged_in_part"])
     # Image 0 judged class 0 only, image 1 classes 0 and 1.
     assert not gradient[0, :, 2].any()
-    # (RetinaNet leaves out the anchors between positive and background.)
     assert (gradient[0, :, 0] != 0).mean() > 0.9
     assert (gradient[1, :, :2] != 0).mean() > 0.9
     # Their boxes of class 1 and 2 are learned all the same, on the few positive anchors.
@@ -83,7 +82,8 @@ def test_positive_anchor_under_an_ignored_box_stays_positive(loss):
 
 def test_positive_anchor_does_not_learn_that_an_ignored_class_is_absent(loss):
     _, gradient = loss(cases.labels([(SMALL, 1)], []))
-    _, unsure = loss(cases.labels([(SMALL, 1), (SMALL, 2, 1.0, True)], []))
+    everywhere = [-200, -200, 264, 264]
+    _, unsure = loss(cases.labels([(SMALL, 1), (everywhere, 2, 1.0, True)], []))
     positive = gradient[0, :, 1] < 0
     assert positive.any() and (gradient[0, positive, 2] > 0).all()
     assert not unsure[0, positive, 2].any()

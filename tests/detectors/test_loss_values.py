@@ -55,12 +55,12 @@ def test_yolo_loss_and_gradient_equal_the_reference(name, yolo_loss, yolo_output
 @CASES
 def test_retinanet_loss_and_gradient_equal_the_reference(name, retinanet_loss, retinanet_outputs):
     labels, anchors = cases.CASES[name], retinanet.anchors(cases.SIZE)
-    matched = reference.match_retinanet(labels, anchors)
+    outputs = _double(retinanet_outputs)
+    matched = reference.match_retinanet(outputs, labels, anchors)
 
     def loss(outputs):
         return reference.retinanet_loss(outputs, labels, anchors, matched=matched)
 
     sums, gradients = retinanet_loss(retinanet_outputs, labels)
-    outputs = _double(retinanet_outputs)
     _check_values(sums, loss(outputs))
     _check_gradients(lambda moved: _total(loss(moved)), outputs, gradients)

@@ -12,36 +12,39 @@ from tests.detectors import reference
 GOLDEN = pathlib.Path(__file__).parent.parent / "geometry" / "golden" / "losses.npz"
 
 
-def test_sigmoid_focal_equals_torchvision():
+def test_quality_focal_equals_torchvision():
     with np.load(GOLDEN) as golden:
         logits = tf.constant(golden["focal_logits"])
         with tf.GradientTape() as tape:
             tape.watch(logits)
-            loss = losses.sigmoid_focal(logits, tf.constant(golden["focal_targets"]))
+            targets = tf.constant(golden["focal_targets"])
+            # torchvision's weight alpha of the positives, which ours has not.
+            weights = 0.25 * targets + 0.75 * (1.0 - targets)
+            loss = weights * losses.quality_focal(logits, targets)
         gradient = tape.gradient(loss, logits)
         np.testing.assert_allclose(loss, golden["focal"], rtol=1e-5, atol=1e-9)
         np.testing.assert_allclose(gradient, golden["focal_gradient"], rtol=1e-4, atol=1e-8)
 
 
 @pytest.mark.parametrize("target", [0.0, 0.3, 0.5, 0.99, 1.0])
-def test_sigmoid_focal_of_soft_targets_equals_the_formula(target):
+def test_quality_focal_of_soft_targets_equals_the_formula(target):
     logits = np.linspace(-30, 30, 61)
-    loss = losses.sigmoid_focal(tf.constant(logits, tf.float32), tf.fill([61], target))
+    loss = losses.quality_focal(tf.constant(logits, tf.float32), tf.fill([61], target))
     expected = reference.focal(logits, np.float64(np.float32(target)))
     np.testing.assert_allclose(loss, expected, rtol=2e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("target", [0.1, 0.5, 0.8])
-def test_sigmoid_focal_is_zero_at_a_soft_target(target):
+def test_quality_focal_is_zero_at_a_soft_target(target):
     logit = np.float32(np.log(target / (1 - target)))
     around = tf.constant([logit - 0.1, logit, logit + 0.1])
-    loss = losses.sigmoid_focal(around, tf.fill([3], target)).numpy()
+    loss = losses.quality_focal(around, tf.fill([3], target)).numpy()
     assert loss[1] < 1e-9 < min(loss[0], loss[2])
 
 
 @pytest.mark.parametrize("logit", [-100.0, 0.0, 100.0])
 def test_losses_at_large_logits_are_finite_with_their_gradients(logit):
-    for loss in (losses.sigmoid_focal, losses.binary_cross_entropy):
+    for loss in (losses.quality_focal, losses.binary_cross_entropy):
         x = tf.constant([logit, logit])
         with tf.GradientTape() as tape:
             tape.watch(x)
