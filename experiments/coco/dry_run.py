@@ -35,7 +35,7 @@ _REPLACED = {
     # XLA takes minutes on a CPU to compile what it then runs twice.
     "jit_compile": False,
     "backbone_weights": "",
-    "batch_size": 2,
+    "batch_size": 4,  # what the largest --accumulate of the recipes divides
     "image_size": "160x160",
     "teacher_steps": 2,
     "pretrain_steps": 2,

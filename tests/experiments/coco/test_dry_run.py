@@ -48,7 +48,7 @@ def test_flagfiles_do_the_epochs_that_the_readme_counts(
 def test_retinanet_flagfile_changes_the_student_alone(machine):
     found = _read(machine, "retinanet")
     assert found.student == "retinanet_resnet50"
-    assert (found.of("pretrain", "accumulate"), found.of("teacher", "accumulate")) == (2, 1)
+    assert (found.of("pretrain", "accumulate"), found.of("teacher", "accumulate")) == (4, 1)
     assert (found.of("pretrain", "optimizer"), found.of("teacher", "optimizer")) == ("sgd", "adamw")
 
 
@@ -56,7 +56,7 @@ def test_replaced_makes_small_and_says_what():
     before = _read("tpu")
     after = dry_run.replaced(before, keep=["image_size"])
     assert (after.strategy, after.jit_compile, after.image_size) == ("one", False, "640x640")
-    assert after.of("teacher", "batch_size") == after.of("finetune", "batch_size") == 2
+    assert after.of("teacher", "batch_size") == after.of("finetune", "batch_size") == 4
     assert after.of("teacher", "backbone_weights") == ""
     assert after.teacher_steps == after.pretrain_steps == after.finetune_steps == 2
     # What is the recipe's own stays.
@@ -69,11 +69,11 @@ def test_replaced_makes_small_and_says_what():
 
 
 def test_a_stage_form_behind_the_flagfile_stays():
-    own = ("--teacher_batch_size=4", "--teacher_backbone_weights=x")
+    own = ("--teacher_batch_size=6", "--teacher_backbone_weights=x")
     before = dry_run.read([f"--flagfile={FOLDER / 'tpu.txt'}", *own])
     after = dry_run.replaced(before, keep=["teacher_batch_size", "teacher_backbone_weights"])
-    assert after.of("teacher", "batch_size") == 4
-    assert after.of("finetune", "batch_size") == 2
+    assert after.of("teacher", "batch_size") == 6
+    assert after.of("finetune", "batch_size") == 4
     assert after.of("teacher", "backbone_weights") == "x"
 
 
