@@ -14,7 +14,8 @@ def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
 
     Rows of runs with an `x` make lines, with the standard deviation over seeds as bars;
     rows of runs without `x` and `point` are level, dashed lines; a variant, which has a
-    `point` alone, is left to the table. Where no run has an `x`, every row is a dot.
+    `point` alone, is left to the table. Where no run has an `x`, every row is a dot, and
+    rows named "THIS: ONE" and "THIS: OTHER" are dots of two colours on one line.
 
     Args:
         grid: The experiment, with a [figure].
@@ -28,7 +29,8 @@ def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
     import matplotlib.pyplot as plt
 
     lines, levels = _split(grid, scores)
-    size = (7, 5) if lines else (10, max(2, 0.8 + 0.45 * len(levels)))
+    num_lines = len({_line(row) for row in levels})
+    size = (7, 5) if lines else (10, max(2, 0.8 + 0.45 * num_lines))
     drawing, axes = plt.subplots(figsize=size, layout="constrained")
     if lines:
         _draw_lines(axes, lines, levels)
@@ -36,10 +38,11 @@ def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
         if grid.figure.log:
             _label_points(axes, lines)
         axes.set_ylabel(_METRIC)
-        drawing.legend(loc="outside lower center", ncols=2, fontsize="small")
     else:
         _draw_dots(axes, levels)
         axes.set_xlabel(_METRIC)
+    if lines or any(_series(row) for row in levels):
+        drawing.legend(loc="outside lower center", ncols=2, fontsize="small")
     axes.grid(alpha=0.3)
     axes.set_title(grid.question, fontsize="medium", wrap=True)
     drawing.savefig(path, dpi=150, metadata={"Software": None} if path.endswith("png") else None)
@@ -106,8 +109,20 @@ def _label_points(axes, lines: dict) -> None:
 
 
 def _draw_dots(axes, levels: dict) -> None:
-    names = list(levels)[::-1]
-    mean = [levels[name][0] for name in names]
-    spread = [levels[name][1] for name in names]
-    axes.errorbar(mean, range(len(names)), xerr=spread, fmt="o", capsize=3)
+    names = list(dict.fromkeys(_line(row) for row in levels))[::-1]
+    series = list(dict.fromkeys(_series(row) for row in levels))
+    for one in series:
+        rows = [row for row in levels if _series(row) == one]
+        mean, spread = zip(*(levels[row] for row in rows), strict=True)
+        at = [names.index(_line(row)) for row in rows]
+        axes.errorbar(mean, at, xerr=spread, fmt="o", capsize=3, label=one or None)
     axes.set_yticks(range(len(names)), [textwrap.fill(name, _LABEL_WIDTH) for name in names])
+
+
+def _line(row: str) -> str:
+    return row.partition(": ")[0]
+
+
+def _series(row: str) -> str:
+    """The part of a row's name behind a colon: rows with one name before it share a line."""
+    return row.partition(": ")[2]
