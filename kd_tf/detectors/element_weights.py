@@ -2,12 +2,40 @@
 
 import tensorflow as tf
 
+from kd_tf.detectors import assign
 from kd_tf.detectors.assign import Assignment
 
 
 def valid_boxes(labels: dict[str, tf.Tensor]) -> tf.Tensor:
     """Rows of the labels that are boxes to learn: [B, M] bool (no padding, no ignored box)."""
     return (labels["classes"] >= 0) & ~labels["ignore"]
+
+
+def assign_labels(
+    scores: tf.Tensor, predicted: tf.Tensor, *, points: tf.Tensor, labels: dict[str, tf.Tensor]
+) -> tuple[Assignment, tf.Tensor]:
+    """What each anchor learns of the labels, and what ignored boxes hide from it.
+
+    Args:
+        scores, predicted, points: As for `assign.task_aligned`.
+        labels: As the input pipeline gives them.
+
+    Returns:
+        The assignment, and [B, A, C] bool: an ignored box of the class holds the anchor's point.
+    """
+    assignment = assign.task_aligned(
+        scores,
+        predicted,
+        points=points,
+        boxes=labels["boxes"],
+        classes=labels["classes"],
+        valid=valid_boxes(labels),
+    )
+    ignored = (labels["classes"] >= 0) & labels["ignore"]
+    inside = assign.points_inside(points, labels["boxes"]) & ignored[..., None]
+    classes = tf.one_hot(labels["classes"], labels["judged"].shape[1])
+    hits = tf.matmul(tf.cast(inside, tf.float32), classes, transpose_a=True)
+    return assignment, hits > 0.5
 
 
 def background_weights(labels: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -37,28 +65,25 @@ def class_targets(labels: dict[str, tf.Tensor], assignment: Assignment) -> tf.Te
 
 
 def class_weights(
-    labels: dict[str, tf.Tensor], assignment: Assignment, *, covered: tf.Tensor
+    labels: dict[str, tf.Tensor], assignment: Assignment, *, hidden: tf.Tensor
 ) -> tf.Tensor:
     """How much the class loss of each anchor and class counts.
 
     A positive anchor counts as its box does. Elsewhere the anchor is background. On neither is
-    a class background that nobody judged in the image, or of which an ignored box covers the
-    anchor; the class of a positive anchor's box counts all the same.
+    a class background that nobody judged in the image, or that is hidden; the class of a
+    positive anchor's box counts all the same.
 
     Args:
         labels: As the input pipeline gives them.
         assignment: What each anchor learns.
-        covered: [B, M, A] bool, which box covers which anchor.
+        hidden: [B, A, C] bool, of which classes an ignored box holds the anchor's point.
 
     Returns:
         [B, A, C] float32.
     """
     num_classes = labels["judged"].shape[1]
     judged = tf.cast(labels["judged"], tf.float32)[:, None, :]
-    ignored_boxes = (labels["classes"] >= 0) & labels["ignore"]
-    hits = tf.cast(covered & ignored_boxes[..., None], tf.float32)
-    hits = tf.matmul(hits, tf.one_hot(labels["classes"], num_classes), transpose_a=True)
-    sure = tf.cast(hits < 0.5, tf.float32) * judged
+    sure = tf.cast(~hidden, tf.float32) * judged
     background = background_weights(labels)[:, None, None] * sure
     classes = tf.gather(labels["classes"], assignment.box, batch_dims=1)
     own = tf.one_hot(classes, num_classes)

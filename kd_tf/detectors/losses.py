@@ -2,19 +2,14 @@
 
 import tensorflow as tf
 
-# Lin et al. 2017, table 1; Li et al. 2020, table 1.
-FOCAL_GAMMA = 2.0
-
 
 def binary_cross_entropy(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Cross entropy of sigmoid(logits) with targets in [0, 1], same shape, exact at any logit."""
     return tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
 
 
-def quality_focal(
-    logits: tf.Tensor, targets: tf.Tensor, *, gamma: float = FOCAL_GAMMA
-) -> tf.Tensor:
-    """Focal loss for targets anywhere in [0, 1]: |y - p|^gamma * cross entropy(p, y).
+def quality_focal(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Focal loss for targets anywhere in [0, 1]: (y - p)^2 * cross entropy(p, y).
 
     With y = 1 or y = 0 it is the focal loss without its weight alpha; between, it
     has its minimum, 0 in the factor, at p = y.
@@ -22,14 +17,13 @@ def quality_focal(
     Args:
         logits: Any shape, float32; p = sigmoid(logits).
         targets: y, the same shape.
-        gamma: Exponent that turns easy elements down.
 
     Source: Li et al. 2020, "Generalized Focal Loss", eq. 5, https://arxiv.org/abs/2006.04388;
     Lin et al. 2017, "Focal Loss for Dense Object Detection", eq. 4,
     https://arxiv.org/abs/1708.02002.
     """
-    distance = tf.abs(targets - tf.sigmoid(logits))
-    return distance**gamma * binary_cross_entropy(logits, targets)
+    distance = tf.square(targets - tf.sigmoid(logits))
+    return distance * binary_cross_entropy(logits, targets)
 
 
 def distribution_focal(logits: tf.Tensor, distances: tf.Tensor) -> tf.Tensor:

@@ -60,28 +60,35 @@ def anchors(image_size: tuple[int, int]) -> np.ndarray:
 
     The smallest has the side of its stride, 8 px, up to an input of 160 px and grows
     with the input to the paper's 32 px at 640 px: the five levels then reach from a
-    twentieth of the input to all of it, and an object of 7 px has anchors of its size.
+    twentieth of the input to all of it. They are where boxes start from; what they learn
+    is decided by the boxes predicted (`assign.task_aligned`).
     """
     base = min(max(max(image_size) / 160.0, 1.0), 4.0)
+    # aspect = height / width, at constant area.
+    ratios = np.sqrt(np.array(_ASPECTS))
     levels = []
-    for stride in STRIDES:
-        rows, columns = (-(-side // stride) for side in image_size)
-        y, x = np.mgrid[:rows, :columns]
-        centres = (np.stack([x, y], axis=-1).reshape(-1, 1, 2) + 0.5) * stride
+    for stride, places in zip(STRIDES, _places(image_size), strict=True):
         sides = np.array([base * stride * scale for scale in _SCALES])
-        ratios = np.sqrt(np.array(_ASPECTS))
-        # aspect = height / width, at constant area.
         sizes = np.stack([sides[:, None] / ratios, sides[:, None] * ratios], axis=-1)
         half = sizes.reshape(1, NUM_ANCHORS, 2) / 2.0
-        levels.append(np.concatenate([centres - half, centres + half], axis=-1).reshape(-1, 4))
+        corners = np.concatenate([places[:, None] - half, places[:, None] + half], axis=-1)
+        levels.append(corners.reshape(-1, 4))
     return np.concatenate(levels).astype(np.float32)
 
 
 def centres(image_size: tuple[int, int]) -> np.ndarray:
     """The middles (x, y) of all anchors in pixels, [A, 2] float32; nine equal ones at a place."""
-    corners = anchors(image_size)
-    # To 1/64 px: rounding errors must not choose among the nine.
-    return np.round((corners[:, :2] + corners[:, 2:]) * 32.0) / np.float32(64.0)
+    return np.repeat(np.concatenate(_places(image_size)), NUM_ANCHORS, axis=0).astype(np.float32)
+
+
+def _places(image_size: tuple[int, int]) -> list[np.ndarray]:
+    """Of each level the middles (x, y) of its places in pixels, row by row: [P, 2] float64."""
+    levels = []
+    for stride in STRIDES:
+        rows, columns = (-(-side // stride) for side in image_size)
+        y, x = np.mgrid[:rows, :columns]
+        levels.append((np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5) * stride)
+    return levels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +121,10 @@ class RetinaNetHead:
         Source: Feng et al. 2021, "TOOD", section 3.2, https://arxiv.org/abs/2108.07755.
         """
         predicted, logits = self.boxes_and_logits(outputs)
-        assignment, covered = self._assign(tf.sigmoid(logits), predicted, labels)
+        assignment, hidden = self._assign(tf.sigmoid(logits), predicted, labels)
         class_loss = losses.quality_focal(
             logits, element_weights.class_targets(labels, assignment)
-        ) * element_weights.class_weights(labels, assignment, covered=covered)
+        ) * element_weights.class_weights(labels, assignment, hidden=hidden)
         weights = assignment.target * element_weights.anchor_weights(labels, assignment)
         boxes = tf.gather(labels["boxes"], assignment.box, batch_dims=1)
         box_loss = 1.0 - boxes_lib.giou(predicted, boxes)
@@ -130,40 +137,28 @@ class RetinaNetHead:
     def _assign(
         self, scores: tf.Tensor, predicted: tf.Tensor, labels: dict[str, tf.Tensor]
     ) -> tuple[assign.Assignment, tf.Tensor]:
-        """What each anchor learns, and [B, M, A] bool, which box covers half of which anchor.
+        """What each anchor learns, and [B, A, C] bool, the classes hidden by ignored boxes.
 
         Image by image: every box against 76,725 anchors (640 px) is 30 MB a tensor.
         """
-        all_anchors = tf.constant(anchors(self.image_size))
         points = tf.constant(centres(self.image_size))
 
-        def of_one(image: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-            scores, predicted, boxes, classes, valid = (part[None] for part in image)
-            assignment = assign.task_aligned(
-                scores, predicted, points=points, boxes=boxes, classes=classes, valid=valid
+        def of_one(image: tuple) -> tuple[tf.Tensor, ...]:
+            scores, predicted, labels = tf.nest.map_structure(lambda part: part[None], image)
+            assignment, hidden = element_weights.assign_labels(
+                scores, predicted, points=points, labels=labels
             )
-            covered = boxes_lib.pairwise_covered(all_anchors, by=image[2]) >= 0.5
-            return (
-                assignment.positive[0],
-                assignment.box[0],
-                assignment.target[0],
-                tf.transpose(covered),
-            )
+            return assignment.positive[0], assignment.box[0], assignment.target[0], hidden[0]
 
-        images = (
-            tf.stop_gradient(scores),
-            tf.stop_gradient(predicted),
-            labels["boxes"],
-            labels["classes"],
-            element_weights.valid_boxes(labels),
-        )
-        *found, covered = tf.map_fn(
+        # Stopped before the loop: a tape would keep what every turn of it computes.
+        images = (tf.stop_gradient(scores), tf.stop_gradient(predicted), labels)
+        *found, hidden = tf.map_fn(
             of_one,
             images,
             fn_output_signature=(tf.bool, tf.int32, tf.float32, tf.bool),
             parallel_iterations=1,
         )
-        return assign.Assignment(*found), covered
+        return assign.Assignment(*found), hidden
 
 
 def apply_offsets(offsets: tf.Tensor, anchor_boxes: tf.Tensor) -> tf.Tensor:

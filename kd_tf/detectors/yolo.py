@@ -9,7 +9,7 @@ import keras_cv
 import numpy as np
 import tensorflow as tf
 
-from kd_tf.detectors import assign, element_weights, losses
+from kd_tf.detectors import element_weights, losses
 from kd_tf.geometry import boxes as boxes_lib
 
 STRIDES = (8, 16, 32)
@@ -147,18 +147,12 @@ class YoloHead:
         """
         points, strides = anchor_points(self.image_size)
         predicted, logits = self.boxes_and_logits(outputs)
-        assignment = assign.task_aligned(
-            tf.sigmoid(logits),
-            predicted,
-            points=tf.constant(points),
-            boxes=labels["boxes"],
-            classes=labels["classes"],
-            valid=element_weights.valid_boxes(labels),
+        assignment, hidden = element_weights.assign_labels(
+            tf.sigmoid(logits), predicted, points=tf.constant(points), labels=labels
         )
-        covered = assign.points_inside(points, labels["boxes"])
         class_loss = losses.binary_cross_entropy(
             logits, element_weights.class_targets(labels, assignment)
-        ) * element_weights.class_weights(labels, assignment, covered=covered)
+        ) * element_weights.class_weights(labels, assignment, hidden=hidden)
         weights = assignment.target * element_weights.anchor_weights(labels, assignment)
         boxes = tf.gather(labels["boxes"], assignment.box, batch_dims=1)
         box_loss = 1.0 - boxes_lib.ciou(predicted, boxes)

@@ -66,24 +66,9 @@ def ciou(boxes_a: tf.Tensor, boxes_b: tf.Tensor) -> tf.Tensor:
     return overlap - distance - alpha * aspect
 
 
-def pairwise_iou(boxes_a: tf.Tensor, boxes_b: tf.Tensor) -> tf.Tensor:
-    """IoU of every box of [..., N, 4] with every box of [..., M, 4]: [..., N, M]."""
-    return iou(boxes_a[..., :, None, :], boxes_b[..., None, :, :])
-
-
 def pairwise_ciou(boxes_a: tf.Tensor, boxes_b: tf.Tensor) -> tf.Tensor:
     """Complete IoU of every box of [..., N, 4] with every box of [..., M, 4]: [..., N, M]."""
     return ciou(boxes_a[..., :, None, :], boxes_b[..., None, :, :])
-
-
-def pairwise_covered(boxes: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
-    """Share of each box of [..., N, 4] that lies in each box of `by` [..., M, 4].
-
-    Returns:
-        [..., N, M] in [0, 1]: intersection over the area of `boxes`, not over the union.
-    """
-    common = intersection(boxes[..., :, None, :], by[..., None, :, :])
-    return common / (area(boxes)[..., :, None] + _EPSILON)
 
 
 def _centre_and_size(boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -15,7 +15,7 @@ EPSILON = 1e-7
 
 @dataclasses.dataclass
 class Matched:
-    """Of one image: box [A] (-1 for none), target [A], ignored [A]."""
+    """Of one image: box [A] (-1 for none), target [A]."""
 
     box: np.ndarray
     target: np.ndarray
@@ -30,8 +30,8 @@ def cross_entropy(logit, target):
     return target * np.logaddexp(0, -logit) + (1 - target) * np.logaddexp(0, logit)
 
 
-def focal(logit, target, gamma=2.0):
-    return abs(target - sigmoid(logit)) ** gamma * cross_entropy(logit, target)
+def focal(logit, target):
+    return abs(target - sigmoid(logit)) ** 2 * cross_entropy(logit, target)
 
 
 def common_area(a, b):
@@ -242,7 +242,8 @@ def retinanet_loss(outputs, labels, anchors, *, matched):
         boxes = labels["boxes"][i].astype(np.float64)
 
         def covers(m, a, boxes=boxes):
-            return common_area(anchors[a], boxes[m]) / area(anchors[a]) >= 0.5
+            (ax1, ay1, ax2, ay2), (x1, y1, x2, y2) = anchors[a], boxes[m]
+            return x1 < (ax1 + ax2) / 2 < x2 and y1 < (ay1 + ay2) / 2 < y2
 
         sums["class"] += class_loss(logits, labels, i, matched[i], loss=focal, covers=covers)
         predicted = retinanet_boxes(offsets, anchors)

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from kd_tf.detectors import retinanet
+from kd_tf.detectors import assign, retinanet
 from kd_tf.geometry.overlaps import box_ious
 
 
@@ -29,9 +30,39 @@ def test_anchors_grow_with_the_input(side, smallest):
     np.testing.assert_allclose(sides[2] - sides[0], smallest, rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(64, 96), (160, 160), (352, 416)])
+def test_centres_are_the_middles_of_the_anchors(size):
+    anchors, centres = retinanet.anchors(size), retinanet.centres(size)
+    np.testing.assert_allclose((anchors[:, :2] + anchors[:, 2:]) / 2, centres, atol=1e-4)
+    nine = centres.reshape(-1, 9, 2)
+    assert (nine == nine[:, :1]).all()
+    np.testing.assert_array_equal(nine[:2, 0], [[4, 4], [12, 4]])
+
+
+def test_among_the_nine_of_a_place_the_objects_shape_has_the_highest_target():
+    # At the start every anchor predicts itself, with one score for all.
+    anchors, centres = retinanet.anchors((64, 64)), retinanet.centres((64, 64))
+    wide = 9 * (3 * 8 + 4) + 6  # row 3, column 4: aspect .5 of the largest scale
+    found = assign.task_aligned(
+        tf.fill([1, len(anchors), 1], 0.01),
+        tf.constant(anchors[None]),
+        points=tf.constant(centres),
+        boxes=tf.constant(anchors[None, wide, None]),
+        classes=tf.constant([[0]]),
+        valid=tf.constant([[True]]),
+    )
+    positive, target = found.positive[0].numpy(), found.target[0].numpy()
+    assert positive.sum() == 13
+    assert target.argmax() == wide
+    np.testing.assert_allclose(target[wide], 1.0, rtol=1e-4)
+    x1, y1, x2, y2 = anchors[wide]
+    assert ((centres[positive] > [x1, y1]) & (centres[positive] < [x2, y2])).all()
+
+
 def test_anchors_fit_small_objects():
-    # Squares of 7 to 16 px anywhere in a 160 px image, against anchors of the paper's size,
-    # four strides: 4 times as large, so their IoU is at most (16 / 32)^2 = .25.
+    # At the start boxes are the anchors, and their overlap with an object is the score it aims
+    # at. Squares of 7 to 16 px anywhere in a 160 px image; with anchors of the paper's size,
+    # four strides, the IoU is at most (16 / 32)^2 = .25.
     rng = np.random.default_rng(0)
     sizes = rng.uniform(7, 16, (200, 1))
     corners = rng.uniform(0, 144, (200, 2))

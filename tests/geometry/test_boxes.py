@@ -34,7 +34,7 @@ def golden():
 )
 def test_iou_by_hand(a, b, iou):
     a, b = np.float32([a]), np.float32([b])
-    np.testing.assert_allclose(boxes_lib.pairwise_iou(a, b), [[iou]], atol=1e-6)
+    np.testing.assert_allclose(boxes_lib.iou(a, b), [iou], atol=1e-6)
     np.testing.assert_allclose(portable.pairwise_iou(a, b), [[iou]], atol=1e-6)
 
 
@@ -75,17 +75,10 @@ def test_ciou_of_a_box_without_height_has_a_finite_gradient():
     assert np.isfinite(tape.gradient(value, box).numpy()).all()
 
 
-def test_pairwise_covered_divides_by_the_first_box():
-    # Half of a 4 x 4 box lies in the big one; a sixteenth part the other way round.
-    boxes, by = np.float32([[0, 0, 4, 4]]), np.float32([[2, 0, 10, 16]])
-    np.testing.assert_allclose(boxes_lib.pairwise_covered(boxes, by=by), [[0.5]], atol=1e-6)
-    np.testing.assert_allclose(boxes_lib.pairwise_covered(by, by=boxes), [[8 / 128]], atol=1e-6)
-
-
-def test_pairwise_iou_is_symmetric_and_equals_coco(golden):
+def test_iou_is_symmetric_and_equals_coco(golden):
     a, b = golden["boxes_a"][:30], golden["boxes_b"][:40]
     expected = box_ious(a, b, is_crowd=np.zeros(len(b), bool))
     assert expected.shape == (30, 40)
     assert ((expected >= 0) & (expected <= 1)).all()
-    np.testing.assert_allclose(boxes_lib.pairwise_iou(a, b), expected, atol=1e-5)
-    np.testing.assert_allclose(boxes_lib.pairwise_iou(b, a).numpy().T, expected, atol=1e-5)
+    np.testing.assert_allclose(boxes_lib.iou(a[:, None], b), expected, atol=1e-5)
+    np.testing.assert_allclose(boxes_lib.iou(b[:, None], a).numpy().T, expected, atol=1e-5)
