@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from kd_tf.geometry import boxes as boxes_lib
 
-# As score^1 * overlap^6 from Feng et al. 2021, "TOOD", section 4, https://arxiv.org/abs/2108.07755.
-# YOLOv8 is published with score^0.5 and 10, which learn more slowly from few images
-# (BUILD_NOTES.md, "Training").
+# This and score^1 * overlap^6 are from Feng et al. 2021, "TOOD", section 4,
+# https://arxiv.org/abs/2108.07755. YOLOv8 is published with 10 and score^0.5 * overlap^6, which
+# learn more slowly from few images (BUILD_NOTES.md, "Training").
 ALIGN_TOP = 13
 
 
@@ -78,7 +78,7 @@ def task_aligned(
     best_alignment = tf.reduce_max(alignment, axis=2, keepdims=True)
     best_overlap = tf.reduce_max(tf.where(mine, overlaps, 0.0), axis=2, keepdims=True)
     target = tf.math.divide_no_nan(alignment, best_alignment) * best_overlap
-    return _assignment(box, target=tf.reduce_sum(target, axis=1))
+    return Assignment(box >= 0, tf.maximum(box, 0), tf.reduce_sum(target, axis=1))
 
 
 def serve_every_box(box: tf.Tensor, *, preference: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
@@ -157,8 +157,3 @@ def _distances(points: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     y = points[:, 1] - centres[..., 1, None]
     distance = tf.sqrt(x**2 + y**2)
     return distance / (1.0 + distance)
-
-
-def _assignment(box: tf.Tensor, *, target: tf.Tensor) -> Assignment:
-    positive = box >= 0
-    return Assignment(positive, tf.maximum(box, 0), target)

@@ -1,9 +1,11 @@
-"""How much each (anchor, class) counts: box weights, ignored boxes, judged classes."""
+"""What labels say to each (anchor, class), and how much it counts.
+
+Both families: box weights, ignored boxes, judged classes.
+"""
 
 import tensorflow as tf
 
 from kd_tf.detectors import assign
-from kd_tf.detectors.assign import Assignment
 
 
 def valid_boxes(labels: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -13,7 +15,7 @@ def valid_boxes(labels: dict[str, tf.Tensor]) -> tf.Tensor:
 
 def assign_labels(
     scores: tf.Tensor, predicted: tf.Tensor, *, points: tf.Tensor, labels: dict[str, tf.Tensor]
-) -> tuple[Assignment, tf.Tensor]:
+) -> tuple[assign.Assignment, tf.Tensor]:
     """What each anchor learns of the labels, and what ignored boxes hide from it.
 
     Args:
@@ -51,13 +53,13 @@ def background_weights(labels: dict[str, tf.Tensor]) -> tf.Tensor:
     return tf.where(tf.reduce_any(valid, axis=1), highest, 1.0)
 
 
-def anchor_weights(labels: dict[str, tf.Tensor], assignment: Assignment) -> tf.Tensor:
+def anchor_weights(labels: dict[str, tf.Tensor], assignment: assign.Assignment) -> tf.Tensor:
     """Weight of the box that each anchor learns, 0 where it learns none: [B, A] float32."""
     weights = tf.gather(labels["weights"], assignment.box, batch_dims=1)
     return tf.where(assignment.positive, weights, 0.0)
 
 
-def class_targets(labels: dict[str, tf.Tensor], assignment: Assignment) -> tf.Tensor:
+def class_targets(labels: dict[str, tf.Tensor], assignment: assign.Assignment) -> tf.Tensor:
     """The score that each anchor aims at for each class: [B, A, C] float32."""
     classes = tf.gather(labels["classes"], assignment.box, batch_dims=1)
     one_hot = tf.one_hot(classes, labels["judged"].shape[1])
@@ -65,7 +67,7 @@ def class_targets(labels: dict[str, tf.Tensor], assignment: Assignment) -> tf.Te
 
 
 def class_weights(
-    labels: dict[str, tf.Tensor], assignment: Assignment, *, hidden: tf.Tensor
+    labels: dict[str, tf.Tensor], assignment: assign.Assignment, *, hidden: tf.Tensor
 ) -> tf.Tensor:
     """How much the class loss of each anchor and class counts.
 

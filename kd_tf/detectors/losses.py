@@ -11,8 +11,8 @@ def binary_cross_entropy(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
 def quality_focal(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Focal loss for targets anywhere in [0, 1]: (y - p)^2 * cross entropy(p, y).
 
-    With y = 1 or y = 0 it is the focal loss without its weight alpha; between, it
-    has its minimum, 0 in the factor, at p = y.
+    With y = 1 or y = 0 it is the focal loss without its weight alpha; between, its
+    minimum is 0, at p = y.
 
     Args:
         logits: Any shape, float32; p = sigmoid(logits).
@@ -22,8 +22,8 @@ def quality_focal(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     Lin et al. 2017, "Focal Loss for Dense Object Detection", eq. 4,
     https://arxiv.org/abs/1708.02002.
     """
-    distance = tf.square(targets - tf.sigmoid(logits))
-    return distance * binary_cross_entropy(logits, targets)
+    factor = tf.square(targets - tf.sigmoid(logits))
+    return factor * binary_cross_entropy(logits, targets)
 
 
 def distribution_focal(logits: tf.Tensor, distances: tf.Tensor) -> tf.Tensor:
