@@ -41,7 +41,8 @@ def trained(network, images):
         optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
         return loss
 
-    return copy, [float(step()) for _ in range(60)]
+    # After 60 a RetinaNet's boxes are up to 12 px off or 3, as rounding has it; after 140, 1.5.
+    return copy, [float(step()) for _ in range(140)]
 
 
 @pytest.fixture(scope="module")
