@@ -125,21 +125,30 @@ def _run_cell(cell: Cell, program: Sequence[str], progress: _Progress, *, lock: 
     cell.folder.mkdir(exist_ok=True)
     cell.note(finished=False)  # first: a folder without settings would pass for any
     all_cells.take_over(cell)
-    missing = [number for number, stage in enumerate(cell.run.stages) if not cell.has(stage)]
-    # What comes after a stage that is done again rests on what is gone, also if this process ends.
-    stale = set(cell.state().get("stale", ())) | set(
-        cell.run.stages[min(missing, default=len(cell.run.stages)) :]
-    )
+    stale = _stale(cell)
     cell.note(stale=sorted(stale))
-    for stage in [one for one in cell.run.stages if one in stale]:
+    for stage in cell.run.stages:
+        if cell.has(stage) and stage not in stale:
+            continue
         command = [*program, *["--overwrite"] * cell.has(stage)]
         if not _run_stage(cell, stage, command, lock=lock, progress=progress):
             return False
-        stale.remove(stage)
+        stale.discard(stage)
         cell.note(stale=sorted(stale))
     cell.note(finished=True)
     progress.tell_text("done")
     return True
+
+
+def _stale(cell: Cell) -> set[str]:
+    """Finished stages that rest on what is done again, as this process or one before it found.
+
+    None that is missing: a stage whose runner was killed outright finishes without it.
+    """
+    stages = cell.run.stages
+    first = next((n for n, stage in enumerate(stages) if not cell.has(stage)), len(stages))
+    noted = set(cell.state().get("stale", ()))
+    return {stage for stage in noted | set(stages[first:]) if cell.has(stage)}
 
 
 def _run_stage(

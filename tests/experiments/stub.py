@@ -1,6 +1,6 @@
 """Stands in for kd_tf.main: notes that it was called and leaves what the stage would leave.
 
-FAIL_AT=RUN/STAGE makes that stage fail, HANG_AT=RUN/STAGE makes it wait to be ended.
+FAIL_AT=RUN/STAGE makes that stage fail, HANG_AT=RUN/STAGE makes it take HANG_S seconds.
 """
 
 import json
@@ -22,7 +22,7 @@ def main() -> None:
     if os.environ.get("FAIL_AT") == f"{run}/{stage}":
         sys.exit("something went wrong")
     if os.environ.get("HANG_AT") == f"{run}/{stage}":
-        time.sleep(60)
+        time.sleep(float(os.environ["HANG_S"]))
     finish(workdir / stage, {"eval_data": given["eval_data"]})
     if stage == "evaluate":
         _score(workdir, float(given["seed"]))

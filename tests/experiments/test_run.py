@@ -146,7 +146,7 @@ def test_a_stage_done_again_costs_what_it_costs_now(place):
     assert state["seconds"]["evaluate"] < 900
 
 
-def _start(place: pathlib.Path) -> subprocess.Popen:
+def _start(place: pathlib.Path, *, hang_s: int = 60) -> subprocess.Popen:
     """A runner of its own in a process, which waits in the first cell's stage pseudo."""
     code = (
         "import signal; from experiments import cells, grid, run, runner\n"
@@ -158,7 +158,12 @@ def _start(place: pathlib.Path) -> subprocess.Popen:
     root = str(pathlib.Path(run.__file__).parent.parent)
     process = subprocess.Popen(
         [sys.executable, "-c", code],
-        env={**os.environ, "HANG_AT": "shared/pseudo", "PYTHONPATH": root},
+        env={
+            **os.environ,
+            "HANG_AT": "shared/pseudo",
+            "HANG_S": str(hang_s),
+            "PYTHONPATH": root,
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -177,6 +182,19 @@ def test_killed_runner_leaves_a_cell_that_goes_on(place):
     failed, calls, _ = _run(place)
     assert failed == []
     assert calls == ALL[1:]
+
+
+def test_stage_that_outlives_its_killed_runner_is_not_done_again(place):
+    process = _start(place, hang_s=3)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=20)
+    failed, _, _ = _run(place)
+    # The stub went on, held the lock, and finished; nobody asked for its stage again.
+    assert failed == []
+    manifest = place / "runs/question/shared/seed0/pseudo/manifest.json"
+    assert manifest.is_file()
+    log = (place / "runs/question/shared/seed0/log.txt").read_text()
+    assert log.count("--stage=pseudo") == 1 and "--overwrite" not in log
 
 
 def test_cell_at_which_another_process_works_is_left_to_it(place):
