@@ -4,18 +4,18 @@ import contextlib
 import fcntl
 import json
 import os
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from experiments import figure, record
+from experiments import figure, record, tables
 from experiments import grid as grid_file
 from experiments.cells import Cell
 from experiments.grid import Grid
 from experiments.record import Measured
+from experiments.student_t import over_seeds
 from kd_tf.errors import UserError
-from kd_tf.evaluation.comparison import NUM_RESAMPLES, difference
+from kd_tf.evaluation.comparison import difference
 
 BEGIN, END = "<!-- results: begin, written by experiments.run -->", "<!-- results: end -->"
 RESULTS, NUMBERS, FIGURE = "RESULTS.md", "results.json", "figure.png"
@@ -48,9 +48,10 @@ def write(grid: Grid, cells: Sequence[Cell], *, command: str, forget: bool = Fal
         differences = [_difference(rows, pair.a, pair.b) for pair in grid.compare]
         text = "\n".join(
             [
-                *_table(grid, scores),
-                *_difference_lines(grid, differences),
-                *_cost_lines(len(cells), list(measured.values())),
+                *tables.scores(grid, scores),
+                *tables.kept(scores),
+                *tables.differences(grid, differences),
+                *tables.costs(len(cells), list(measured.values())),
             ]
         )
         for path in record.strangers(grid, cells):
@@ -140,36 +141,18 @@ def _scores(grid: Grid, row: str, found: dict[int, tuple[Measured, str]]) -> lis
                 known = ", ".join(one.models[model])
                 raise UserError(f"{grid.folder}: no metric is called {metric}. Known: {known}.")
     return [
-        {"seed": seed, **{metric: one.models[model][metric] for metric in grid.metrics}}
+        {
+            "seed": seed,
+            **{metric: one.models[model][metric] for metric in grid.metrics},
+            "validation": _chosen(one.curves.get(model, ())),
+        }
         for seed, (one, model) in found.items()
     ]
 
 
-def _table(grid: Grid, scores: dict[str, list[dict]]) -> list[str]:
-    lines = [
-        f"| | {' | '.join(grid.metrics)} | seeds |",
-        "|---" * (len(grid.metrics) + 2) + "|",
-    ]
-    for name, found in scores.items():
-        if found:
-            told = [_mean_text([one[metric] for one in found]) for metric in grid.metrics]
-            seeds = ", ".join(str(one["seed"]) for one in found)
-        else:
-            told, seeds = ["not run yet"] * len(grid.metrics), "-"
-        lines.append(f"| {name} | {' | '.join(told)} | {seeds} |")
-    return lines
-
-
-def _mean_text(values: Sequence[float | None]) -> str:
-    """Mean and, of several, the standard deviation over seeds."""
-    if any(value is None for value in values):
-        return "-"
-    mean = _short(statistics.mean(values))
-    return mean if len(values) < 2 else f"{mean} ± {_short(statistics.stdev(values))}"
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")
+def _chosen(curve: Sequence[tuple[int, float]]) -> tuple[int, float] | None:
+    """(step, validation AP) of the weights that a training delivered."""
+    return max(curve, key=lambda point: (point[1], point[0])) if curve else None
 
 
 def _difference(rows: Rows, a: str, b: str) -> dict | None:
@@ -195,66 +178,16 @@ def _difference(rows: Rows, a: str, b: str) -> dict | None:
         np.array([one.resampled[model] for one, model in side], np.float64)
         for side in zip(*pairs, strict=True)
     )
+    by_seed = (ours - theirs)[:, 0]
     return {
         **difference(ours, theirs),
         "a": a,
         "b": b,
         "seeds": seeds,
-        "by_seed": (ours - theirs)[:, 0].tolist(),
+        "by_seed": by_seed.tolist(),
+        "over_seeds": over_seeds(by_seed),
         "num_images": scored[0][0].num_images,
     }
-
-
-def _difference_lines(grid: Grid, differences: Sequence[dict | None]) -> list[str]:
-    if not grid.compare:
-        return []
-    lines = [
-        "",
-        "| difference in AP | mean | 95 % interval | by seed | seeds |",
-        "|---|---|---|---|---|",
-    ]
-    for pair, found in zip(grid.compare, differences, strict=True):
-        told = ["not run yet", "-", "-", "-"]
-        if found:
-            told = [
-                _signed(found["mean"]),
-                _interval(found),
-                " ".join(_signed(value) for value in found["by_seed"]),
-                ", ".join(str(seed) for seed in found["seeds"]),
-            ]
-        lines.append(f"| {pair.a} - {pair.b} | {' | '.join(told)} |")
-    known = sorted({found["num_images"] for found in differences if found})
-    if known:
-        images = " or ".join(str(num) for num in known)
-        lines += [
-            "",
-            f"Intervals: {NUM_RESAMPLES} resamplings of the {images} scored images, paired, of the "
-            "networks as they are; what training them once more would change is not in them.",
-        ]
-    return lines
-
-
-def _signed(value: float) -> str:
-    sign = "-" if value < 0 else "+"
-    return sign + _short(abs(value))
-
-
-def _interval(found: dict) -> str:
-    return " to ".join(_signed(end) for end in found["interval"]) if found["interval"] else "-"
-
-
-def _cost_lines(num_cells: int, done: Sequence[Measured]) -> list[str]:
-    if not done:
-        return ["", f"None of the {num_cells} cells has run yet."]
-    core_s, seconds = sum(one.core_s for one in done), sum(one.seconds for one in done)
-    machines = sorted({one.machine for one in done if one.machine})
-    commits = sorted({commit for one in done for commit in one.commits})
-    return [
-        "",
-        f"{len(done)} of {num_cells} cells have run: {core_s / 3600:.2f} hours of processor time; "
-        f"the cells' clock times add up to {seconds / 3600:.2f} hours, on "
-        f"{' and '.join(machines)}; commit {', '.join(commits)}.",
-    ]
 
 
 def _write_text(grid: Grid, text: str, *, command: str) -> str:

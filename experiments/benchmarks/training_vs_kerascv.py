@@ -25,6 +25,7 @@ import statistics
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from experiments import student_t
 from experiments.benchmarks.training_sides import Bench
 from kd_tf import files
 
@@ -35,8 +36,6 @@ _DEFAULTS = {
 }
 # Seconds of a cell that no step explains: building, tracing and scoring, on two cores.
 _SECONDS_PER_CELL = 60.0
-# 97.5 % quantile of Student's t by degrees of freedom.
-_STUDENT_T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 
 
 def main() -> None:
@@ -179,7 +178,7 @@ def interval(ratios: list[float]) -> dict[str, float | None]:
     mean = statistics.fmean(logs)
     if len(logs) == 1:
         return {"mean": math.exp(mean), "low": None, "high": None}
-    half = _STUDENT_T[len(logs) - 1] * statistics.stdev(logs) / math.sqrt(len(logs))
+    half = student_t.half_width(logs)
     return {"mean": math.exp(mean), "low": math.exp(mean - half), "high": math.exp(mean + half)}
 
 

@@ -14,8 +14,8 @@ from kd_tf.errors import UserError
 from tests.experiments.conftest import perfect
 from tests.experiments.test_run import PROGRAM
 
-BOTH = "| both, 20 % | .450 ± .071 | - | 0, 1 |"
-DIFFERENCE = "| both, 20 % - labels, 20 % | +1.000 | +1.000 to +1.000 | +1.000 +1.000 | 0, 1 |"
+BOTH = "| both, 20 % | .450 ± .071 | - | - | 0, 1 |"
+DIFFERENCE = "| both, 20 % - labels, 20 % | +1.000 | +1.000 to +1.000 | - | +1.000 +1.000 | 0, 1 |"
 
 
 def _on(machine, place):
@@ -38,7 +38,7 @@ def _write(machine, place, **options):
 
 
 def test_a_seed_of_another_machine_joins_the_table(place):
-    assert "| both, 20 % | .400 | - | 0 |" in _run_seed("here", 0, place)
+    assert "| both, 20 % | .400 | - | - | 0 |" in _run_seed("here", 0, place)
     text = _run_seed("there", 1, place)
     assert BOTH in text and DIFFERENCE in text
     assert "4 of 4 cells have run" in text and "commit c0ffee" in text
@@ -77,8 +77,8 @@ def test_rows_may_be_renamed_and_compared_anew(place):
     text = path.read_text().replace('baseline = "labels"', 'baseline = "alone"')
     path.write_text(text.replace('b = "labels, 20 %"', 'b = "alone, 20 %"') + more)
     text = _write("nowhere", place)
-    assert "| alone, 20 % | .200 | - | 0 |" in text
-    assert "| alone, 20 % - both, 20 % | -1.000 | -1.000 to -1.000 | -1.000 | 0 |" in text
+    assert "| alone, 20 % | .200 | - | - | 0 |" in text
+    assert "| alone, 20 % - both, 20 % | -1.000 | -1.000 to -1.000 | - | -1.000 | 0 |" in text
 
 
 def test_cells_of_other_settings_are_not_lost_unless_asked(place):
@@ -88,7 +88,7 @@ def test_cells_of_other_settings_are_not_lost_unless_asked(place):
     with pytest.raises(UserError, match=r"would lose cells.*: part-seed0, shared-seed0\. Run"):
         _run_seed("there", 1, place)
     assert (place / "question" / "RESULTS.md").read_text() == before
-    assert "| both, 20 % | .500 | - | 1 |" in _write("there", place, forget=True)
+    assert "| both, 20 % | .500 | - | - | 1 |" in _write("there", place, forget=True)
     assert len(list((place / "question" / "record").iterdir())) == 2
 
 
@@ -127,7 +127,7 @@ def test_two_processes_write_one_table_and_the_text_around_it_stays(place):
     both = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
     assert [one.wait(timeout=120) for one in both] == [0, 0]
     assert path.read_text().startswith("# Mine\n\nbefore\n")
-    assert "| both, 20 % | .400 | - | 0 |" in path.read_text()
+    assert "| both, 20 % | .400 | - | - | 0 |" in path.read_text()
 
 
 def test_data_that_changed_since_are_refused(place):

@@ -10,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from kd_tf.detectors import zoo
-from kd_tf.training import call
+from kd_tf.training import call, train_step
 from kd_tf.training import strategy as strategies
-from kd_tf.training import train_step
 from kd_tf.training.settings import TrainSettings
 
 BATCH_SIZE, MAX_BOXES, NAMES = 4, 3, ("a", "b")
