@@ -1,13 +1,30 @@
 """files.py: the same answers on a local path and in memory."""
 
 import pytest
+import tensorflow as tf
 
 from kd_tf import files
 
 
-@pytest.fixture(params=["local", "ram"])
-def folder(request, tmp_path):
-    return str(tmp_path) if request.param == "local" else f"ram://test_files{tmp_path}"
+@pytest.fixture(params=["local", "ram", "object_store"])
+def folder(request, tmp_path, monkeypatch):
+    if request.param == "local":
+        return str(tmp_path)
+    if request.param == "object_store":
+        monkeypatch.setattr(files, "_OBJECT_STORES", ("ram://",))
+        monkeypatch.setattr(tf.io.gfile, "copy", _replacing(tf.io.gfile.copy))
+    return f"ram://test_files_{request.param}{tmp_path}"
+
+
+def _replacing(copy):
+    """ram:// appends to a file that is there; a store replaces it."""
+
+    def replace(old, new, overwrite=False):
+        if overwrite and tf.io.gfile.exists(new):
+            tf.io.gfile.remove(new)
+        copy(old, new)
+
+    return replace
 
 
 def test_written_file_is_read_back(folder):
@@ -64,6 +81,14 @@ def test_read_json_broken_names_the_file(folder):
     files.write_text(path, "{")
     with pytest.raises(ValueError, match=r"x\.json is not JSON"):
         files.read_json(path)
+
+
+def test_failed_writing_makes_no_file(folder):
+    path = files.join(folder, "shard")
+    with pytest.raises(KeyboardInterrupt), files.writing(path) as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    assert not files.exists(path)
 
 
 @pytest.mark.parametrize("replace", [True, False])
