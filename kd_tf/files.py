@@ -192,6 +192,12 @@ def remove(path: str) -> None:
                 tf.io.gfile.rmtree(folder)
 
 
+def remove_if_there(path: str) -> None:
+    """Removes a file, unless another process was faster."""
+    with contextlib.suppress(tf.errors.NotFoundError):
+        tf.io.gfile.remove(path)
+
+
 def sha256(path: str) -> str:
     """Hex digest of a file's content, read in pieces."""
     digest = hashlib.sha256()

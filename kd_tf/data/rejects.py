@@ -21,7 +21,9 @@ def count_rejects(counts: Counts, rejects: Iterable[Reject]) -> None:
         counts.seen += reject.whole_image
 
 
-def check_fraction(counts: Counts, *, max_bad_fraction: float, where: str) -> None:
+def check_fraction(
+    counts: Counts, *, max_bad_fraction: float, where: str, num_images: int | None = None
+) -> None:
     """Stops the run where too many images were left out.
 
     Args:
@@ -29,6 +31,7 @@ def check_fraction(counts: Counts, *, max_bad_fraction: float, where: str) -> No
         max_bad_fraction: Share of the images met that may be left out, in [0, 1]; copies of
             an image that is kept do not count.
         where: The data set, for the message.
+        num_images: How many images there are, where not all were met yet.
 
     Raises:
         UserError: More were left out; counts them by reason and names the first ten.
@@ -40,13 +43,14 @@ def check_fraction(counts: Counts, *, max_bad_fraction: float, where: str) -> No
         )
     bad = [(reason, n) for reason, n in counts.skipped.most_common() if reason != DUPLICATE]
     num_bad = sum(count for _, count in bad)
-    if num_bad <= max_bad_fraction * counts.seen:
+    num_images = counts.seen if num_images is None else num_images
+    if num_bad <= max_bad_fraction * num_images:
         return
     reasons = ", ".join(f"{count} x {reason}" for reason, count in bad)
     named = [f"{name} ({reason})" for reason, _ in bad for name in counts.examples[reason]]
     listed = "\n".join(f"  {name}" for name in named[:_NAMED])
     raise UserError(
-        f"{where}: {num_bad} of {counts.seen} images cannot be used, more than "
+        f"{where}: {num_bad} of {num_images} images cannot be used, more than "
         f"{max_bad_fraction:.2%}: {reasons}. The first:\n{listed}\nRepair or remove them, or "
         "raise --max_bad_fraction."
     )

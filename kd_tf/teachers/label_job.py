@@ -218,7 +218,7 @@ def remove_orphans(folder: str, *, answers: Sequence[str], num_shards: int) -> N
         paths = [shard_path(one, shard, num_shards=num_shards) for one in answers]
         if files.exists(path) and not all(map(files.exists, paths)):
             logging.info("%s: made anew, its predictions were removed.", path)
-            files.remove(path)
+            files.remove_if_there(path)
 
 
 def _check_rows(chunk: Sequence[tuple[Prediction, ...]], rows: range) -> None:

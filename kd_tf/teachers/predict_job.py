@@ -1,19 +1,19 @@
 """Runs one teacher over a listing, shard by shard; finished files are the progress."""
 
-import collections
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import tensorflow as tf
 from absl import logging
 
-from kd_tf import files, progress
+from kd_tf import files, manifests, progress
 from kd_tf.data.items import Source
 from kd_tf.data.predict import Recaller, predict
-from kd_tf.data.shards import shard_name, shard_rows, write_shard
-from kd_tf.errors import UserError
+from kd_tf.data.rejects import check_fraction, count_rejects
+from kd_tf.data.shards import INDEX_SUFFIX, shard_name, shard_rows, write_shard
+from kd_tf.errors import RejectedError, UserError
 from kd_tf.geometry.detections import Detector
 from kd_tf.manifests import Counts
 from kd_tf.teachers.predictions import (
@@ -25,7 +25,6 @@ from kd_tf.teachers.predictions import (
 )
 
 LISTING = "listing.txt"
-_FIRST = 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,9 +81,11 @@ def label_predictions(
         What became of the images, or None where other workers have shards to finish.
 
     Raises:
-        UserError: The folder belongs to another listing, too many images are unusable,
-            or the teacher fails.
+        UserError: The folder belongs to another listing, too many images are unusable
+            (shards that hold some are removed), or the teacher fails.
     """
+    limit, counts = _Limit(source, name, folder, work), _listed(source)
+    limit.check(counts, shards=())
     with clear_write_errors(folder):
         _freeze_listing(source, folder)
     todo = [k for k in work.shards() if not files.exists(_path(folder, k, work.num_shards))]
@@ -96,7 +97,6 @@ def label_predictions(
     report = on_shard or (lambda shard: None)
     for shard in sorted(done):
         report(shard)
-    bad = BadImages(len(source.items), work.max_bad_fraction)
     # One pass over the rows of all shards, so that the pipeline never runs dry between two
     # files; but no batch crosses a shard, so that its bytes are the same in every run.
     answers = predict(
@@ -107,7 +107,7 @@ def label_predictions(
     with progress.bar(total=len(rows), unit="images", description=f"teacher {name}") as bar:
         for shard, run in zip(todo, runs, strict=True):
             mine = itertools.islice(stored, len(run))
-            records = (to_bytes(p) for p in _watched(mine, bad=bad, bar=bar))
+            records = map(to_bytes, limit.watch(mine, counts=counts, bar=bar))
             with clear_write_errors(folder):
                 write_shard(
                     folder, PREFIX, shard=shard, num_shards=work.num_shards, records=records
@@ -134,22 +134,11 @@ def count_predictions(source: Source, *, folder: str, work: Work, name: str) -> 
             name, len(missing), missing[0],
         )  # fmt: skip
         return None
-    counts = Counts()
-    bad = BadImages(len(source.items), work.max_bad_fraction)
-    for reject in source.rejects:
-        counts.skip(
-            reject.reason, reject.what, detail=reject.detail, whole_image=reject.whole_image
-        )
-        counts.seen += reject.whole_image
+    counts = _listed(source)
     for shard in range(work.num_shards):
-        for stored in read_predictions(_path(folder, shard, work.num_shards)):
-            bad.check(stored)
-            counts.seen += 1
-            counts.written += not stored.reason
-            if stored.reason:
-                counts.skip(stored.reason, stored.key, detail=stored.detail)
-            if stored.num_outside:
-                counts.skipped_boxes["in the padding, outside the image"] += stored.num_outside
+        for stored in _whole_shard(source, shard, folder=folder, num_shards=work.num_shards):
+            _count(counts, stored)
+    _Limit(source, name, folder, work).check(counts, shards=range(work.num_shards))
     return counts
 
 
@@ -165,30 +154,39 @@ def clear_write_errors(folder: str) -> Iterator[None]:
         ) from error
 
 
-class BadImages:
-    """Counts unusable images and stops the job when they are too many."""
+@dataclasses.dataclass(frozen=True)
+class _Limit:
+    """Stops the job when too many of all its images are unusable."""
 
-    def __init__(self, num_images: int, max_fraction: float):
-        self._limit = max_fraction * num_images
-        self._max_fraction = max_fraction
-        self._num_images = num_images
-        self._reasons: collections.Counter = collections.Counter()
-        self._first: list[str] = []
+    source: Source
+    name: str
+    folder: str
+    work: Work
 
-    def check(self, stored: Prediction) -> None:
-        """Counts an image if it is a reject. Raises UserError above the limit."""
-        if not stored.reason:
-            return
-        self._reasons[stored.reason] += 1
-        if len(self._first) < _FIRST:
-            self._first.append(f"{stored.key}: {stored.reason} ({stored.detail})")
-        if self._reasons.total() > self._limit:
-            reasons = ", ".join(f"{n} x {reason}" for reason, n in self._reasons.most_common())
-            raise UserError(
-                f"{self._reasons.total()} of {self._num_images} images are unusable, more than "
-                f"--max_bad_fraction={self._max_fraction} allows: {reasons}. The first:\n  "
-                + "\n  ".join(self._first)
+    def check(self, counts: Counts, *, shards: Iterable[int]) -> None:
+        """Raises UserError above the limit; those of the shards that hold rejects go first."""
+        left_out = sum(reject.whole_image for reject in self.source.rejects)
+        try:
+            check_fraction(
+                counts,
+                max_bad_fraction=self.work.max_bad_fraction,
+                where=f"teacher {self.name}",
+                num_images=len(self.source.items) + left_out,
             )
+        except UserError:
+            _forget_rejects(self.folder, shards=shards, num_shards=self.work.num_shards)
+            raise
+
+    def watch(
+        self, stored: Iterator[Prediction], *, counts: Counts, bar: progress.tqdm.tqdm
+    ) -> Iterator[Prediction]:
+        """The predictions as they come, counted."""
+        for prediction in stored:
+            _count(counts, prediction)
+            if prediction.reason:
+                self.check(counts, shards=self.work.shards())
+            bar.update()
+            yield prediction
 
 
 def shard_path(folder: str, shard: int, *, num_shards: int) -> str:
@@ -212,13 +210,50 @@ def _kept(
         )
 
 
-def _watched(
-    stored: Iterator[Prediction], *, bad: BadImages, bar: progress.tqdm.tqdm
+def _listed(source: Source) -> Counts:
+    """Counts that hold what listing left out."""
+    counts = Counts()
+    count_rejects(counts, source.rejects)
+    return counts
+
+
+def _count(counts: Counts, stored: Prediction) -> None:
+    counts.seen += 1
+    if stored.reason:
+        counts.skip(stored.reason, stored.key, detail=stored.detail)
+    else:
+        counts.written += 1
+    if stored.num_outside:
+        counts.skipped_boxes["in the padding, outside the image"] += stored.num_outside
+
+
+def _forget_rejects(folder: str, *, shards: Iterable[int], num_shards: int) -> None:
+    """Removes the shards that hold unusable images, so that the next run looks at them again."""
+    for shard in shards:
+        path = _path(folder, shard, num_shards)
+        if files.exists(path) and any(stored.reason for stored in read_predictions(path)):
+            files.remove_if_there(files.join(folder, manifests.FILE_NAME))
+            for one in (path, path + INDEX_SUFFIX):
+                files.remove_if_there(one)
+
+
+def _whole_shard(
+    source: Source, shard: int, *, folder: str, num_shards: int
 ) -> Iterator[Prediction]:
-    for prediction in stored:
-        bad.check(prediction)
-        bar.update()
-        yield prediction
+    """The predictions of a shard. Raises UserError unless they are those of exactly its rows."""
+    path = _path(folder, shard, num_shards)
+    rows = shard_rows(len(source.items), num_shards, shard=shard)
+    try:
+        for stored, row in itertools.zip_longest(read_predictions(path), rows):
+            if stored is None or stored.row != row:
+                raise RejectedError("other rows", f"expected {row}, found {stored and stored.row}")
+            yield stored
+    except RejectedError as error:
+        raise UserError(
+            f"{path} does not hold its {len(rows)} images, {rows.start} to {rows.stop - 1} of the "
+            f"listing ({error}). Remove it, and {manifests.FILE_NAME} beside it if that is there, "
+            "and run the same command again."
+        ) from error
 
 
 def _freeze_listing(source: Source, folder: str) -> None:

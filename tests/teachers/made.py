@@ -1,6 +1,7 @@
 """A tiny source of real image files, and teachers that look at them."""
 
 import io
+import os
 
 import numpy as np
 from PIL import Image
@@ -8,8 +9,12 @@ from PIL import Image
 from kd_tf.data.items import Item, Source
 from kd_tf.errors import RejectedError
 from kd_tf.geometry.detections import Detections, Needs
+from kd_tf.teachers.fusion import FusionSettings
+from kd_tf.teachers.label_job import Labeller, LabelSettings, LabelWriter
+from kd_tf.teachers.predict_job import label_predictions
 
 CLASS_NAMES = ("bright", "dark")
+SETTINGS = LabelSettings(CLASS_NAMES, FusionSettings(), np.array([0.5, 0.5]))
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -77,3 +82,28 @@ class RectangleTeacher:
         boxes = np.concatenate([boxes, boxes + 3])
         scores = np.repeat([self.score, self.score / 4], len(classes)).astype(np.float32)
         return Detections(boxes, scores, np.array(classes * 2, np.int32))
+
+
+def labeller(folder, *, name="one", class_map=(0, 1), weights=(1.0, 1.0)):
+    """A teacher's part in the fusion."""
+    return Labeller(name, str(folder), np.array(class_map), np.array(weights))
+
+
+def contents(folder) -> dict[str, bytes]:
+    """The finished files of a folder."""
+    return {
+        name: (folder / name).read_bytes()
+        for name in sorted(os.listdir(folder))
+        if ".part-" not in name
+    }
+
+
+def label(source, folder, *, work, teacher=None):
+    """Both halves of the job for one teacher."""
+    teacher = teacher or RectangleTeacher()
+    predictions = folder / "predictions" / "one"
+    label_predictions(teacher, source, name="one", folder=str(predictions), work=work)
+    return LabelWriter(
+        source, [labeller(predictions)], folder=str(folder / "pseudo"), work=work,
+        settings=SETTINGS,
+    ).finish()  # fmt: skip

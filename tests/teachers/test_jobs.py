@@ -12,35 +12,19 @@ from kd_tf.data.shards import RecordSet
 from kd_tf.errors import UserError
 from kd_tf.geometry.detections import Detections
 from kd_tf.teachers.fusion import FusionSettings
-from kd_tf.teachers.label_job import Labeller, LabelSettings, LabelWriter
+from kd_tf.teachers.label_job import LabelSettings, LabelWriter
 from kd_tf.teachers.predict_job import Work, label_predictions, missing_shards
 from kd_tf.teachers.predictions import Prediction, from_bytes, read_predictions, to_bytes
-from tests.teachers.made import CLASS_NAMES, RectangleTeacher, made_image, made_source
-
-SETTINGS = LabelSettings(CLASS_NAMES, FusionSettings(), np.array([0.5, 0.5]))
-
-
-def _labeller(folder, *, name="one", class_map=(0, 1), weights=(1.0, 1.0)):
-    return Labeller(name, str(folder), np.array(class_map), np.array(weights))
-
-
-def _contents(folder) -> dict[str, bytes]:
-    return {
-        name: (folder / name).read_bytes()
-        for name in sorted(os.listdir(folder))
-        if ".part-" not in name
-    }
-
-
-def _label(source, folder, *, work, teacher=None):
-    """Both halves of the job for one teacher."""
-    teacher = teacher or RectangleTeacher()
-    predictions = folder / "predictions" / "one"
-    label_predictions(teacher, source, name="one", folder=str(predictions), work=work)
-    return LabelWriter(
-        source, [_labeller(predictions)], folder=str(folder / "pseudo"), work=work,
-        settings=SETTINGS,
-    ).finish()  # fmt: skip
+from tests.teachers.made import (
+    CLASS_NAMES,
+    SETTINGS,
+    RectangleTeacher,
+    contents,
+    label,
+    labeller,
+    made_image,
+    made_source,
+)
 
 
 def test_prediction_bytes_round_trip():
@@ -60,7 +44,7 @@ def test_prediction_bytes_round_trip():
 
 def test_labels_hold_every_image_and_detection(tmp_path):
     source = made_source(11)
-    counts = _label(source, tmp_path, work=Work(num_shards=3, batch_size=4))
+    counts = label(source, tmp_path, work=Work(num_shards=3, batch_size=4))
 
     records = RecordSet.open(str(tmp_path / "pseudo"))
     assert records.source_ids == tuple(source.key(item) for item in source.items)
@@ -85,11 +69,11 @@ def test_label_predictions_finished_shards_are_not_done_again(tmp_path):
     folder, work = str(tmp_path / "one"), Work(num_shards=5, batch_size=4)
     label_predictions(teacher, source, name="one", folder=folder, work=work)
     assert teacher.num_images == 10
-    whole = _contents(tmp_path / "one")
+    whole = contents(tmp_path / "one")
     (tmp_path / "one" / "predictions-00003-of-00005.tfrecord").unlink()
     label_predictions(teacher, source, name="one", folder=folder, work=work)
     assert teacher.num_images == 12
-    assert _contents(tmp_path / "one") == whole
+    assert contents(tmp_path / "one") == whole
     label_predictions(teacher, source, name="one", folder=folder, work=work)
     assert teacher.num_images == 12
 
@@ -97,27 +81,27 @@ def test_label_predictions_finished_shards_are_not_done_again(tmp_path):
 @pytest.mark.parametrize("num_workers", [2, 3])
 def test_label_any_number_of_workers_gives_the_same_bytes(tmp_path, num_workers):
     source = made_source(10)
-    _label(source, tmp_path / "alone", work=Work(num_shards=4, batch_size=4))
+    label(source, tmp_path / "alone", work=Work(num_shards=4, batch_size=4))
     results = [
-        _label(source, tmp_path / "team", work=Work(4, worker_index=i, num_workers=num_workers))
+        label(source, tmp_path / "team", work=Work(4, worker_index=i, num_workers=num_workers))
         for i in range(num_workers)
     ]
     assert results[:-1] == [None] * (num_workers - 1)
     assert (results[-1].seen, results[-1].written) == (10, 10)
-    assert _contents(tmp_path / "team" / "pseudo") == _contents(tmp_path / "alone" / "pseudo")
+    assert contents(tmp_path / "team" / "pseudo") == contents(tmp_path / "alone" / "pseudo")
 
 
 def test_label_rerun_with_another_number_of_workers_completes(tmp_path):
     source = made_source(10)
-    assert _label(source, tmp_path, work=Work(5, worker_index=1, num_workers=3)) is None
+    assert label(source, tmp_path, work=Work(5, worker_index=1, num_workers=3)) is None
     assert missing_shards(str(tmp_path / "predictions" / "one"), num_shards=5) == [0, 2, 3]
-    assert _label(source, tmp_path, work=Work(5)).written == 10
-    _label(source, tmp_path / "alone", work=Work(num_shards=5))
-    assert _contents(tmp_path / "pseudo") == _contents(tmp_path / "alone" / "pseudo")
+    assert label(source, tmp_path, work=Work(5)).written == 10
+    label(source, tmp_path / "alone", work=Work(num_shards=5))
+    assert contents(tmp_path / "pseudo") == contents(tmp_path / "alone" / "pseudo")
 
 
 def test_label_more_shards_than_images_gives_empty_shards(tmp_path):
-    counts = _label(made_source(2), tmp_path, work=Work(num_shards=5))
+    counts = label(made_source(2), tmp_path, work=Work(num_shards=5))
     assert counts.written == 2
     assert len(RecordSet.open(str(tmp_path / "pseudo"))) == 2
 
@@ -129,8 +113,8 @@ def test_label_two_teachers_with_disjoint_classes_give_the_union(tmp_path):
     for name, teacher in teachers.items():
         label_predictions(teacher, source, name=name, folder=str(tmp_path / name), work=work)
     labellers = [
-        _labeller(tmp_path / "a", class_map=(0,), weights=(1.0, 0.0)),
-        _labeller(tmp_path / "b", class_map=(-1, 1), weights=(0.0, 1.0)),
+        labeller(tmp_path / "a", class_map=(0,), weights=(1.0, 0.0)),
+        labeller(tmp_path / "b", class_map=(-1, 1), weights=(0.0, 1.0)),
     ]
     settings = LabelSettings(names, FusionSettings("wbf"), np.array([0.5, 0.9]))
     LabelWriter(
@@ -153,44 +137,23 @@ def test_labels_judge_only_what_a_teacher_knows(tmp_path):
         RectangleTeacher(("bright",)), source, name="a", folder=str(tmp_path), work=work
     )
     settings = LabelSettings(("x", "bright"), FusionSettings(), np.array([0.5, 0.5]))
-    labeller = _labeller(tmp_path, class_map=(1,), weights=(0.0, 1.0))
-    LabelWriter(
-        source, [labeller], folder=str(tmp_path / "out"), work=work, settings=settings
-    ).finish()
+    one = labeller(tmp_path, class_map=(1,), weights=(0.0, 1.0))
+    LabelWriter(source, [one], folder=str(tmp_path / "out"), work=work, settings=settings).finish()
     for serialized in RecordSet.open(str(tmp_path / "out")):
         assert from_example(serialized, class_names=("x", "bright")).judged.tolist() == [1]
 
 
 def test_label_changed_thresholds_ask_no_teacher_again(tmp_path):
     source, work, teacher = made_source(4), Work(num_shards=2), RectangleTeacher()
-    _label(source, tmp_path, work=work, teacher=teacher)
+    label(source, tmp_path, work=work, teacher=teacher)
     settings = LabelSettings(CLASS_NAMES, FusionSettings(), np.array([0.1, 0.1]))
-    labeller = _labeller(tmp_path / "predictions" / "one")
+    one = labeller(tmp_path / "predictions" / "one")
     LabelWriter(
-        source, [labeller], folder=str(tmp_path / "again"), work=work, settings=settings
+        source, [one], folder=str(tmp_path / "again"), work=work, settings=settings
     ).finish()
     record = from_example(RecordSet.open(str(tmp_path / "again")).read(0), class_names=CLASS_NAMES)
     assert record.objects.working.tolist() == [True, True]
     assert teacher.num_images == 4
-
-
-def test_label_bad_images_are_counted_by_reason(tmp_path):
-    source = made_source(10, bad={2: b"", 7: b"missing"})
-    counts = _label(source, tmp_path, work=Work(num_shards=2, max_bad_fraction=0.2))
-    assert (counts.seen, counts.written) == (10, 8)
-    assert dict(counts.skipped) == {"empty file": 1, "missing file": 1}
-    assert counts.examples["empty file"] == ["made/00002.png: 0 bytes"]
-    assert len(RecordSet.open(str(tmp_path / "pseudo"))) == 8
-
-
-def test_label_too_many_bad_images_stop_the_job_with_the_first(tmp_path):
-    source = made_source(40, bad=dict.fromkeys(range(20, 33), b""))
-    with pytest.raises(UserError, match=r"max_bad_fraction=0\.1") as caught:
-        _label(source, tmp_path, work=Work(num_shards=4, max_bad_fraction=0.1, batch_size=4))
-    assert "made/00020.png: empty file" in str(caught.value)
-    # Shards before the trouble are finished, the one in trouble is not there.
-    done = missing_shards(str(tmp_path / "predictions" / "one"), num_shards=4)
-    assert done == [2, 3]
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -199,32 +162,32 @@ def test_label_same_bytes_twice_are_kept_once(tmp_path, num_workers):
     source = made_source(12, bad={3: made_image(1), 9: made_image(1), 11: made_image(0)})
     for index in range(num_workers):
         work = Work(3, worker_index=index, num_workers=num_workers)
-        counts = _label(source, tmp_path, work=work)
+        counts = label(source, tmp_path, work=work)
     assert (counts.seen, counts.written) == (12, 9)
     assert counts.skipped["duplicate image"] == 3
     assert "made/00009.png: same bytes as made/00001.png" in counts.examples["duplicate image"]
     ids = RecordSet.open(str(tmp_path / "pseudo")).source_ids
     assert ids == tuple(f"made/{i:05d}.png" for i in range(12) if i not in (3, 9, 11))
-    before = _contents(tmp_path / "pseudo")
-    assert _label(source, tmp_path, work=Work(3)).written == 9
-    assert _contents(tmp_path / "pseudo") == before
+    before = contents(tmp_path / "pseudo")
+    assert label(source, tmp_path, work=Work(3)).written == 9
+    assert contents(tmp_path / "pseudo") == before
 
 
 def test_label_killed_between_index_and_shard_is_repaired(tmp_path):
     source = made_source(8, bad={6: made_image(1)})
-    _label(source, tmp_path, work=Work(num_shards=2))
-    before = _contents(tmp_path / "pseudo")
+    label(source, tmp_path, work=Work(num_shards=2))
+    before = contents(tmp_path / "pseudo")
     # The shard still has the duplicate, its index is the new one.
     (tmp_path / "pseudo" / "pseudo-00001-of-00002.tfrecord").unlink()
     writer = LabelWriter(
-        source, [_labeller(tmp_path / "predictions" / "one")], folder=str(tmp_path / "pseudo"),
+        source, [labeller(tmp_path / "predictions" / "one")], folder=str(tmp_path / "pseudo"),
         work=Work(2), settings=SETTINGS,
     )  # fmt: skip
     writer.write(1)
     index = "pseudo-00001-of-00002.tfrecord.idx"
     (tmp_path / "pseudo" / index).write_bytes(before[index])
     writer.finish()
-    assert _contents(tmp_path / "pseudo") == before
+    assert contents(tmp_path / "pseudo") == before
 
 
 def test_label_predictions_other_listing_is_refused(tmp_path):
@@ -247,7 +210,7 @@ def test_writer_changed_image_is_refused(tmp_path):
     changed = made_source(3, bad={1: made_image(77)})
     with pytest.raises(UserError, match=r"made/00001\.png changed after"):
         LabelWriter(
-            changed, [_labeller(tmp_path / "p")], folder=str(tmp_path / "out"), work=work,
+            changed, [labeller(tmp_path / "p")], folder=str(tmp_path / "out"), work=work,
             settings=SETTINGS,
         ).finish()  # fmt: skip
     assert not [name for name in os.listdir(tmp_path / "out") if name.endswith(".tfrecord")]
@@ -262,11 +225,11 @@ def test_label_failing_teacher_leaves_no_half_shard(tmp_path):
 
     source = made_source(12)
     with pytest.raises(UserError, match=r"'one' failed on image made/00008\.png"):
-        _label(source, tmp_path, work=Work(3, batch_size=4), teacher=Failing())
+        label(source, tmp_path, work=Work(3, batch_size=4), teacher=Failing())
     folder = tmp_path / "predictions" / "one"
     shards = [name for name in os.listdir(folder) if ".tfrecord" in name and ".idx" not in name]
     assert sorted(shards) == [f"predictions-0000{i}-of-00003.tfrecord" for i in (0, 1)]
-    assert _label(source, tmp_path, work=Work(3, batch_size=4)).written == 12
+    assert label(source, tmp_path, work=Work(3, batch_size=4)).written == 12
 
 
 def test_label_in_memory_file_system(tmp_path):
@@ -274,7 +237,7 @@ def test_label_in_memory_file_system(tmp_path):
     folder = "ram://test_jobs"
     label_predictions(RectangleTeacher(), source, name="a", folder=f"{folder}/p", work=work)
     counts = LabelWriter(
-        source, [_labeller(f"{folder}/p")], folder=f"{folder}/out", work=work, settings=SETTINGS
+        source, [labeller(f"{folder}/p")], folder=f"{folder}/out", work=work, settings=SETTINGS
     ).finish()
     assert counts.written == 3
     assert len(RecordSet.open(f"{folder}/out")) == 3
