@@ -19,7 +19,8 @@ from kd_tf.stages.teachers import Answers
 from kd_tf.teachers import calibrate, categories, fit_thresholds, thresholds
 from kd_tf.teachers.also_write import also_write
 from kd_tf.teachers.fusion import FusionSettings, fuse
-from kd_tf.teachers.label_job import Labeller, LabelSettings, LabelWriter
+from kd_tf.teachers.label_job import LabelWriter
+from kd_tf.teachers.labeller import Labeller, LabelSettings, judged_classes
 from kd_tf.teachers.scored import Scored, match_to_labels
 
 THRESHOLDS = "thresholds.json"
@@ -187,7 +188,9 @@ class Fusing:
         trials = [one for one in self.trials if one.name in {who.name for who in labellers}]
         truths = (source.read_labels(item)[0] for item in source.items)
         pairs = zip(self._fused(trials, labellers), truths, strict=True)
-        return match_to_labels(pairs, num_classes=len(data.class_names))
+        return match_to_labels(
+            pairs, num_classes=len(data.class_names), known=judged_classes(labellers)
+        )
 
     def _agreement(self) -> dict:
         """How far the teachers agree on the images they label."""

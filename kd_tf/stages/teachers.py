@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 
+import numpy as np
 from absl import logging
 
 from kd_tf import checks, config, files, manifests
@@ -17,7 +18,7 @@ from kd_tf.stages import job, labels
 from kd_tf.stages.run import Run
 from kd_tf.teachers import load, predict_job, tta
 from kd_tf.teachers.fusion import FusionSettings
-from kd_tf.teachers.label_job import Labeller
+from kd_tf.teachers.labeller import Labeller, judged_classes
 from kd_tf.teachers.predictions import Prediction, read_predictions
 
 _SCORE_FLOOR = 0.01
@@ -169,15 +170,22 @@ def shards(folder: str) -> tuple[str, ...]:
 
 
 def refuse_bad(run: Run, answers: Answers, source: Source, *, who: Labeller) -> None:
-    """Raises UserError where a teacher's AP on the validation images is below --min_teacher_ap."""
+    """Raises UserError where a teacher is below --min_teacher_ap on the validation images.
+
+    That is the AP of the classes it knows, as it labels no others.
+    """
     truth = ground_truth(source, class_names=source.class_names)
     found = ((one.image_id, who.in_run_classes(one.detections)) for one in answers.read())
-    ap = evaluate(truth, found)["AP"]
+    per_class = evaluate(truth, found)["per_class"]
+    known = [source.class_names[index] for index in judged_classes([who])]
+    of_known = [per_class[name] for name in known if per_class[name] is not None]
+    ap = float(np.mean(of_known)) if of_known else None
     logging.info("teacher %s: AP %s on the validation images.", answers.name, ap)
     if ap is not None and ap < run.settings.min_teacher_ap:
         raise UserError(
-            f"Teacher {answers.name} has AP {ap:.3f} on the validation images, below "
-            f"--min_teacher_ap={run.settings.min_teacher_ap}. Look at it with --stage=probe."
+            f"Teacher {answers.name} has AP {ap:.3f} on the validation images, in the classes it "
+            f"knows, below --min_teacher_ap={run.settings.min_teacher_ap}. Look at it with "
+            "--stage=probe."
         )
 
 

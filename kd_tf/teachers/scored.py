@@ -34,6 +34,7 @@ def match_to_labels(
     images: Iterable[tuple[Detections, Labels]],
     *,
     num_classes: int,
+    known: np.ndarray | None = None,
 ) -> Scored:
     """Finds out which detections are right.
 
@@ -41,6 +42,7 @@ def match_to_labels(
         images: For each image its detections, and what people marked. Detections that lie half
             in a crowd count as neither, nor do those of a class nobody looked for in the image.
         num_classes: C.
+        known: [K] the classes whose objects could have been found; None means all.
     """
     scores, classes, correct = [], [], []
     num_objects = np.zeros(num_classes, np.int64)
@@ -52,6 +54,8 @@ def match_to_labels(
         scores.append(found.scores[counted])
         classes.append(found.classes[counted])
         correct.append(right[counted])
+    if known is not None:
+        num_objects[~np.isin(np.arange(num_classes), known)] = 0
     join = np.concatenate if scores else lambda _: np.zeros(0)
     return Scored(
         join(scores).astype(np.float64), join(classes).astype(np.int32),

@@ -119,6 +119,16 @@ def test_teacher_below_the_wanted_ap_is_refused(settings):
     assert not manifests.is_complete(files.join(settings.workdir, "pseudo"))
 
 
+def test_classes_no_teacher_knows_decide_about_no_teacher_and_no_threshold(settings):
+    half = "python:tests.stages.oracle:build?name=half&classes=" + "+".join(HALF)
+    _pseudo(
+        dataclasses.replace(settings, teacher=(half,), score_threshold="auto", min_teacher_ap=0.99)
+    )
+    found = files.read_json(files.join(settings.workdir, "pseudo", "thresholds.json"))
+    assert all(found[name]["why"].startswith("F1 1.000 on ") for name in HALF)
+    assert all(" on 0 objects" in found[name]["why"] for name in REST)
+
+
 def test_a_class_that_maps_nowhere_is_refused_unless_dropped(settings):
     few = dataclasses.replace(settings, labeled=(f"scenes:train?num={NUM}&size=64&classes=disc",))
     with pytest.raises(UserError, match="square"):

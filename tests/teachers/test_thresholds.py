@@ -57,6 +57,14 @@ def test_match_to_labels_class_nobody_looked_for_counts_as_neither():
     assert scored.correct.tolist() == [False]
 
 
+def test_match_to_labels_objects_of_a_class_no_teacher_knows_do_not_count():
+    marked = _marked((0, 0, 10, 10, 0, 0), (0, 0, 10, 10, 2, 0), (9, 0, 20, 10, 2, 0))
+    pairs = [(_found((0, 0, 10, 10, 0.9, 0)), marked)]
+    assert match_to_labels(pairs, num_classes=3).num_objects.tolist() == [1, 0, 2]
+    scored = match_to_labels(pairs, num_classes=3, known=np.array([0, 1]))
+    assert scored.num_objects.tolist() == [1, 0, 0]
+
+
 def test_match_to_labels_no_objects_or_no_images():
     scored = match_to_labels([(_found((0, 0, 9, 9, 0.5, 0)), _marked())], num_classes=1)
     assert scored.correct.tolist() == [False]
@@ -110,6 +118,23 @@ def test_fit_f1_rare_class_takes_the_one_for_all():
     alone = fit_f1(scored, ("a", "b"), ignore_ratio=0.5, prior_count=0)
     assert abs(fitted.score[1] - fitted.score[0]) < 0.05
     assert alone.score[1] < 0.05
+
+
+@pytest.mark.parametrize("prior_count", [0, 100])
+def test_fit_f1_class_nobody_can_find_does_not_loosen_the_others(prior_count):
+    # Of 8 objects of class 0: 4 of 5 at .9, F1 2*4/(5+8) = .615; 2 of 5 more at .5, 2*6/(10+8) =
+    # .667; 1 of 4 more at .3, 2*7/(14+8) = .636. With 20 objects of class 1 that only another
+    # teacher could find, .3 was best: 2*7/(14+28) = .333 against 2*6/(10+28) = .316.
+    marked = _marked(*[(20 * i, 0, 20 * i + 10, 10, 0, 0) for i in range(8)],
+                     *[(20 * i, 50, 20 * i + 10, 60, 1, 0) for i in range(20)])  # fmt: skip
+    right = [0.9] * 4 + [0.5] * 2 + [0.3]
+    found = _found(*[(20 * i, 0, 20 * i + 10, 10, score, 0) for i, score in enumerate(right)],
+                   *[(0, 90, 9, 99, score, 0) for score in (0.9, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3)],
+                   (0, 90, 9, 99, 0.1, 0))  # fmt: skip
+    for known, expected in (([0], 0.4), ([0, 1], 0.2)):
+        scored = match_to_labels([(found, marked)], num_classes=2, known=np.array(known))
+        fitted = fit_f1(scored, ("a", "b"), ignore_ratio=0.5, prior_count=prior_count)
+        np.testing.assert_allclose(fitted.score[0], expected, atol=1e-6)
 
 
 def test_fit_f1_nothing_found_gives_no_labels():
