@@ -78,10 +78,21 @@ def test_yolo(tmp_path, text, boxes, reasons):
 
 
 def test_yolo_image_without_label_file(tmp_path):
-    spec = made.yolo(tmp_path, {"a": ""})
+    spec = made.yolo(tmp_path, {"a": "0 .5 .5 .1 .1", "b": "0 .5 .5 .1 .1"})
     (tmp_path / "labels" / "train" / "a.txt").unlink()
-    labels, reasons = labels_and_reasons(spec)
-    assert (len(labels.boxes), reasons) == (0, [])
+    source = open_spec(spec)
+    assert [len(source.read_labels(item)[0].boxes) for item in source.items] == [0, 1]
+    (reject,) = source.rejects
+    assert (reject.what, reject.reason) == ("a.png", "image without a label file")
+    assert not reject.whole_image
+
+
+def test_yolo_no_label_file_at_all(tmp_path):
+    spec = made.yolo(tmp_path, {"a": "", "b": ""})
+    (tmp_path / "labels").rename(tmp_path / "annotations")
+    path = f"{tmp_path}/labels/train/a.txt"
+    with pytest.raises(UserError, match=f"none of 2 images .*{path}.*must lie in labels/train/"):
+        open_spec(spec)
 
 
 def test_foreign_record(tmp_path):

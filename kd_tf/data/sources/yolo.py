@@ -23,10 +23,11 @@ def open_yolo(spec: Spec) -> Source:
     See `yolo_yaml` for the YAML file. The labels of `images/a.jpg` lie in `labels/a.txt`, one
     line `class x_centre y_centre width height` an object, as fractions of the upright image; a
     line of a polygon (`class x y x y x y ...`) counts as the box around it. An image without
-    that file has no objects.
+    that file has no objects, and is counted.
 
     Raises:
-        UserError: The file is not such YAML, the split is not in it, or holds no image.
+        UserError: The file is not such YAML, the split is not in it, holds no image, or none of
+            its images has a label file.
     """
     settings = yolo_yaml.read_settings(spec)
     rejects: list[Reject] = []
@@ -38,6 +39,12 @@ def open_yolo(spec: Spec) -> Source:
     collected = _Collected(num_classes=len(settings.class_names), rejects=rejects)
     for name, path in zip(names, paths, strict=True):
         collected.add(name, label_path(path))
+    if collected.num_without_file == len(paths):
+        raise UserError(
+            f"{spec.text}: none of {len(paths)} images has a label file; the first would be "
+            f"{label_path(paths[0])!r}. The labels of images/train/a.jpg must lie in "
+            "labels/train/a.txt. Move them there; for images without labels give images:FOLDER."
+        )
     read_bytes, read_header = reading.file_readers()
     return Source(
         name=spec.name,
@@ -103,6 +110,7 @@ class _Collected:
         self.rejects = rejects
         self.digest = hashlib.sha256()
         self.num_images = 0
+        self.num_without_file = 0
         self.corners = array.array("d")
         self.classes = array.array("i")
         self.lines = array.array("i")
@@ -110,7 +118,12 @@ class _Collected:
 
     def add(self, name: str, path: str) -> None:
         """Reads the label file of the next image; that may be absent."""
-        content = files.read_bytes(path) if files.exists(path) else b""
+        content = b""
+        if files.exists(path):
+            content = files.read_bytes(path)
+        else:
+            self.num_without_file += 1
+            self.rejects.append(Reject(name, "image without a label file", path, False))
         self.digest.update(hashlib.sha256(content).digest())
         for number, line in enumerate(content.decode("utf-8", "replace").split("\n"), start=1):
             if not line.strip():
