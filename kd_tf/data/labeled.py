@@ -124,6 +124,13 @@ def _counts_path(shard: str) -> str:
     return f"{shard}.counts"
 
 
+def remove(folder: str, prefix: str) -> None:
+    """Removes what `write_labeled` wrote, so that every image is read again."""
+    for name in files.list_folder(folder):
+        if name.startswith(f"{prefix}-"):
+            files.remove(files.join(folder, name))
+
+
 def open_labeled(folder: str, prefix: str) -> RecordSet:
     """The records that `write_labeled` wrote."""
     return RecordSet.open(files.join(folder, f"{prefix}-*.tfrecord"))

@@ -154,20 +154,33 @@ def _write(
         # What cannot be used is met, and counted, with the training images.
         train_rows = np.setdiff1d(np.arange(len(listing.items)), val_rows)
         splits.write_ids(files.join(folder, "val_ids.txt"), listing, rows=val_rows)
-    counts = manifests.Counts()
-    known: dict[str, str] = {}
-    for part, source in ((VAL, val), (TRAIN, views.subset(listing, train_rows))):
-        counts.add(_write_part(folder, part, source, known=known))
-        if part == VAL and settings.val_data:
-            _refuse_leakage(folder, source, listing, settings=settings)
-        elif part == VAL:
-            known = labeled.open_labeled(folder, VAL).digests
-    check_fraction(
-        counts, max_bad_fraction=settings.max_bad_fraction, where=" ".join(settings.labeled)
-    )
+    try:
+        counts = _write_parts(
+            folder, val, views.subset(listing, train_rows), listing=listing, settings=settings
+        )
+    except UserError:
+        # A repaired image may change the split, and which of its copies is kept: all is read again.
+        for part in (TRAIN, VAL):
+            labeled.remove(folder, part)
+        raise
     _write_table(folder, table, listing)
     outputs = [n for n in files.list_folder(folder) if n.endswith((".tfrecord", ".npz"))]
     return job.Result(tuple(outputs), counts, {"class_names": list(listing.class_names)})
+
+
+def _write_parts(
+    folder: str, val: Source, train: Source, *, listing: Source, settings: config.Config
+) -> manifests.Counts:
+    counts = _write_part(folder, VAL, val, known={})
+    known = {}
+    if settings.val_data:
+        _refuse_leakage(folder, val, listing, settings=settings)
+    else:
+        known = labeled.open_labeled(folder, VAL).digests
+    counts.add(_write_part(folder, TRAIN, train, known=known))
+    where = " ".join(settings.labeled)
+    check_fraction(counts, max_bad_fraction=settings.max_bad_fraction, where=where)
+    return counts
 
 
 def _refuse_unusable(listing: Source, table: splits.ClassTable, *, where: str) -> None:

@@ -131,6 +131,27 @@ def test_too_many_unusable_images_stop_the_run_and_are_named(settings, coco):
         _labeled(settings, labeled=(coco,), val_fraction=0.3)
 
 
+@pytest.mark.parametrize("number", range(5))
+def test_repaired_images_are_read_again(settings, coco, tmp_path, number):
+    changes = {"labeled": (coco,), "val_fraction": 0.3}
+    photos = tmp_path / "photos"
+    pixels, _ = render_scene(seed=0, index=3, size=64)
+    (photos / "2.png").write_bytes(encode_png(pixels))
+    good = (photos / f"{number}.png").read_bytes()
+    whole = _labeled(settings, **changes, workdir=str(tmp_path / "whole"))
+    # Cut behind its header, or not even that: the latter cannot be chosen for validation.
+    for damaged in (good[:200], b"text"):
+        (photos / f"{number}.png").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"1 of 5 images cannot be used"):
+            _labeled(settings, **changes)
+    (photos / f"{number}.png").write_bytes(good)
+    data = _labeled(settings, **changes)
+    assert data.train.source_ids == whole.train.source_ids
+    assert [i.original_id for i in data.validation().items] == [
+        i.original_id for i in whole.validation().items
+    ]
+
+
 def test_unusable_images_are_counted_and_listed_in_the_manifest(settings, coco):
     data = _labeled(settings, labeled=(coco,), val_fraction=0.3, max_bad_fraction=0.2)
     counts = manifests.read(data.folder).counts

@@ -7,7 +7,8 @@ import pytest
 
 from kd_tf import config, files, manifests, stages
 from kd_tf.data import records
-from kd_tf.data.scenes import CLASS_NAMES, scene_labels
+from kd_tf.data.scenes import CLASS_NAMES, render_scene, scene_labels
+from kd_tf.data.scenes_png import encode_png
 from kd_tf.data.shards import RecordSet
 from kd_tf.errors import UserError
 
@@ -143,6 +144,31 @@ def test_two_workers_finish_one_job(settings):
     stages.run(first)
     assert not manifests.is_complete(files.join(settings.workdir, "pseudo"))
     assert len(_pseudo(dataclasses.replace(first, worker_index=1))) == NUM
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_repaired_images_are_labelled_by_the_next_run(settings, tmp_path, num_workers):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    good = {}
+    for index in range(NUM):
+        pixels, _ = render_scene(seed=0, index=index, size=64, split="unlabeled")
+        good[photos / f"{index:02d}.png"] = encode_png(pixels)
+    for number, (path, content) in enumerate(good.items()):
+        path.write_bytes(b"text" if number in (7, 20) else content)
+    told = dataclasses.replace(settings, unlabeled=(f"images:{photos}",), num_workers=num_workers)
+
+    def run_all() -> None:
+        for index in range(num_workers):
+            stages.run(dataclasses.replace(told, worker_index=index, max_bad_fraction=0.05))
+
+    with pytest.raises(UserError, match="2 of 24 images cannot be used"):
+        run_all()
+    for path, content in good.items():
+        path.write_bytes(content)
+    run_all()
+    found = RecordSet.open(files.join(settings.workdir, "pseudo"))
+    assert [name.rsplit("/", 1)[1] for name in found.source_ids] == [path.name for path in good]
 
 
 def test_labels_leave_as_coco_and_yolo(settings):
