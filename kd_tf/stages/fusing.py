@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from absl import logging
@@ -11,6 +11,7 @@ from kd_tf import checks, files
 from kd_tf.data import labeled, leakage
 from kd_tf.data.items import Source
 from kd_tf.data.shards import RecordSet
+from kd_tf.data.sources import open_source
 from kd_tf.evaluation.agreement import agreement
 from kd_tf.specs import DATA_KINDS, names_list, parse
 from kd_tf.stages import job, labels, teachers
@@ -21,6 +22,8 @@ from kd_tf.teachers.also_write import also_write
 from kd_tf.teachers.fusion import FusionSettings, fuse
 from kd_tf.teachers.label_job import LabelWriter
 from kd_tf.teachers.labeller import Labeller, LabelSettings, judged_classes
+from kd_tf.teachers.predict_job import shard_path
+from kd_tf.teachers.predictions import Prediction, read_predictions
 from kd_tf.teachers.scored import Scored, match_to_labels
 
 THRESHOLDS = "thresholds.json"
@@ -78,7 +81,7 @@ class Fusing:
     def writer(self) -> LabelWriter:
         """Writes the shards, each when every teacher has come so far."""
         if self.answers[0].is_complete():
-            self._refuse_leakage()
+            self._refuse_leakage(self.answers[0].read())
         logging.info("Who knows what:\n%s", self._coverage.table())
         settings = self.run.settings
         chosen = self._chosen.score.astype(np.float32)
@@ -90,6 +93,13 @@ class Fusing:
             settings=LabelSettings(self._coverage.class_names, self._fusion, chosen),
         )
 
+    def write(self, shard: int) -> None:
+        """Writes a shard's labels beside the last teacher, unless the images are held out."""
+        folder, num = self.answers[0].folder, self.run.settings.num_shards
+        if not self.answers[0].is_complete():
+            self._refuse_leakage(read_predictions(shard_path(folder, shard, num_shards=num)))
+        self.writer.write(shard)
+
     def can_begin(self) -> bool:
         """Whether labels can be written before the last teacher has finished.
 
@@ -99,7 +109,7 @@ class Fusing:
 
     def finish(self) -> job.Result:
         """Writes what is missing, once every teacher has finished."""
-        self._refuse_leakage()
+        self._refuse_leakage(self.answers[0].read())
         counts = self.writer.finish()
         folder, coverage = self.run.folder("pseudo"), self._coverage
         thresholds.write(self._chosen, files.join(folder, THRESHOLDS))
@@ -112,20 +122,34 @@ class Fusing:
         info = {"class_names": list(coverage.class_names), "coverage": coverage.hash()}
         return job.Result(teachers.shards(folder), counts, info)
 
-    def _refuse_leakage(self) -> None:
-        """The student must not learn from images that choose its checkpoint."""
+    def _refuse_leakage(self, seen: Iterable[Prediction]) -> None:
+        """The student must not learn from images that choose its checkpoint, or that score it."""
         settings = self.run.settings
-        if not self.data:
-            return
-        names = {parse(text, DATA_KINDS).name for text in settings.unlabeled}
-        seen = (one for one in self.answers[0].read() if one.sha256)
-        leakage.refuse_leakage(
-            labeled.open_labeled(self.data[0].folder, labels.VAL).digests,
-            {one.sha256: one.key for one in seen},
-            held_out_name="the validation data",
-            used_name=" ".join(f"--unlabeled={text}" for text in settings.unlabeled),
-            allow=bool(names & set(names_list(settings.allow_leakage))),
-        )
+        allowed = set(names_list(settings.allow_leakage))
+        used = {one.sha256: one.key for one in seen if one.sha256}
+        flags = " ".join(f"--unlabeled={text}" for text in settings.unlabeled) or "--labeled"
+        used_name = f"the {len(used)} images looked at of {flags}"
+        if self.data:
+            names = {parse(text, DATA_KINDS).name for text in settings.unlabeled}
+            leakage.refuse_leakage(
+                labeled.open_labeled(self.data[0].folder, labels.VAL).digests,
+                used,
+                held_out_name="the validation data",
+                used_name=used_name,
+                allow=bool(names & allowed),
+            )
+        if settings.eval_data:
+            leakage.refuse_leakage(
+                self._eval_digests,
+                used,
+                held_out_name=f"--eval_data={settings.eval_data}",
+                used_name=used_name,
+                allow=parse(settings.eval_data, DATA_KINDS).name in allowed,
+            )
+
+    @functools.cached_property
+    def _eval_digests(self) -> dict[str, str]:
+        return leakage.read_digests(open_source(parse(self.run.settings.eval_data, DATA_KINDS)))
 
     @property
     def _fusion(self) -> FusionSettings:

@@ -42,16 +42,25 @@ def _check_files(settings: config.Config) -> None:
 
 def _check_held_out(run: Run, held_out: Source) -> None:
     settings = run.settings
-    if not (settings.labeled or settings.classes):
+    if settings.labeled or settings.classes:
+        sources = [open_source(parse(text, DATA_KINDS)) for text in settings.labeled]
+        names = labels.class_list(settings, sources)
+        if not set(names) & set(held_out.class_names):
+            raise UserError(
+                f"--eval_data={settings.eval_data} has none of the run's classes. It has: "
+                f"{', '.join(held_out.class_names)}; the run: {', '.join(names)}."
+            )
+    if settings.dry_run:
         return
-    sources = [open_source(parse(text, DATA_KINDS)) for text in settings.labeled]
-    names = labels.class_list(settings, sources)
-    if not set(names) & set(held_out.class_names):
-        raise UserError(
-            f"--eval_data={settings.eval_data} has none of the run's classes. It has: "
-            f"{', '.join(held_out.class_names)}; the run: {', '.join(names)}."
-        )
-    begun = manifests.is_complete(run.folder("labeled")) or settings.dry_run
-    if settings.labeled and not begun:
+    if settings.labeled:
         labels.ensure_labeled(run)
-        score.refuse_leakage(run, held_out)
+    score.refuse_leakage(run, held_out, stages=["labeled", *_labelled_already(run)])
+
+
+def _labelled_already(run: Run) -> tuple[str, ...]:
+    """Stage pseudo, where it has finished and is of these unlabelled images."""
+    folder = run.folder("pseudo")
+    if not (run.settings.unlabeled and manifests.is_complete(folder)):
+        return ()
+    made_of = manifests.read(folder).identity["unlabeled"]
+    return ("pseudo",) if tuple(made_of) == run.settings.unlabeled else ()

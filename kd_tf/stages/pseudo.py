@@ -112,7 +112,7 @@ def _label(
             ready = all(one.is_complete() for one in (*answers[:-1], *trials))
             if not ready or not fusing(class_names).can_begin():
                 return None
-            write = fusing(class_names).writer.write
+            write = fusing(class_names).write
             return lambda shard: beside.call(functools.partial(write, shard))
 
         teachers.ask(run, last, on_load=on_load, beside=begin)

@@ -27,6 +27,8 @@ from kd_tf.teachers.scored import match_to_labels
 BATCH_SIZE = 25
 UNKNOWN_CLASS = "class outside the class list"
 _NAMED = 20
+# Stage -> first part of the names of the records that students learn from.
+_LEARNED = {"labeled": labels.TRAIN, "pseudo": PREFIX}
 
 
 class Validator:
@@ -140,11 +142,11 @@ def count_unscored(counts: manifests.Counts, truth: GroundTruth) -> None:
         )
 
 
-def refuse_leakage(run: Run, source: Source) -> None:
-    """Images that are scored must not have been learned from."""
+def refuse_leakage(run: Run, source: Source, *, stages: Sequence[str] = tuple(_LEARNED)) -> None:
+    """Images that are scored must not have been learned from, nor be in what these stages made."""
     used = {}
-    for stage, prefix in (("labeled", labels.TRAIN), ("pseudo", PREFIX)):
-        if manifests.is_complete(run.folder(stage)):
+    for stage, prefix in _LEARNED.items():
+        if stage in stages and manifests.is_complete(run.folder(stage)):
             used |= labeled.open_labeled(run.folder(stage), prefix).digests
     if not used:
         return

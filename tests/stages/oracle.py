@@ -1,6 +1,7 @@
 """Teachers for tests, which know the scenes: they are right but where they are told otherwise."""
 
 import hashlib
+import time
 
 import numpy as np
 
@@ -62,3 +63,14 @@ class _Broken(Oracle):
 def build_broken(**options: str) -> Oracle:
     """A teacher that fails on its first images."""
     return _Broken(**options)
+
+
+class _Slow(Oracle):
+    def detect(self, images: np.ndarray) -> list[Detections]:
+        time.sleep(0.2)
+        return super().detect(images)
+
+
+def build_slow(**options: str) -> Oracle:
+    """A teacher that leaves time for what is done beside it."""
+    return _Slow(**options)

@@ -97,13 +97,6 @@ def test_adding_a_teacher_does_not_ask_the_other_again(settings):
     assert table["names"] == ["all", "more"] and table["matrix"][0][1] == 1.0
 
 
-def test_unlabeled_images_of_the_validation_set_are_refused(settings):
-    leaky = dataclasses.replace(settings, unlabeled=(f"scenes:train?num={NUM}&size=64&name=own",))
-    with pytest.raises(UserError, match=r"(?s)12 of the 12 images of the validation.*own/"):
-        stages.run(leaky)
-    assert len(_pseudo(dataclasses.replace(leaky, allow_leakage="own"))) == NUM
-
-
 def test_without_unlabeled_the_training_images_are_labelled(settings):
     found = _pseudo(dataclasses.replace(settings, unlabeled=()))
     # Half of the labelled images choose checkpoints, so they are not labelled for training.
