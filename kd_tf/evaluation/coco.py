@@ -13,6 +13,8 @@ NAMES = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
     *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
 )
+# x, y, width, height, beyond the edges of any image, as detections may stick out of it.
+_EVERYWHERE = [-1e6, -1e6, 2e6, 2e6]
 
 
 def evaluate(
@@ -61,7 +63,11 @@ def _run(truth: GroundTruth, found: Collected) -> faster_coco_eval.COCOeval_fast
 
 
 def _dataset(truth: GroundTruth) -> dict:
-    """The ground truth as COCO's instances file would hold it."""
+    """The ground truth as COCO's instances file would hold it.
+
+    Where not every object of a class is marked, a crowd box everywhere takes the detections
+    that find none, so they are ignored as LVIS has it.
+    """
     corners = truth.boxes.tolist()
     return {
         "info": {},
@@ -82,6 +88,17 @@ def _dataset(truth: GroundTruth) -> dict:
                 "iscrowd": int(truth.is_crowd[row]),
             }
             for row, (x1, y1, x2, y2) in enumerate(corners)
+        ]
+        + [
+            {
+                "id": truth.num_objects + number,
+                "image_id": image + 1,
+                "category_id": index + 1,
+                "bbox": _EVERYWHERE,
+                "area": 0.0,
+                "iscrowd": 1,
+            }
+            for number, (image, index) in enumerate(truth.not_exhaustive.tolist(), start=1)
         ],
     }
 

@@ -26,7 +26,7 @@ class Collected:
         num_images_seen: Images for which there was a prediction, empty or not; the others
             count as images in which nothing was found.
         num_unjudged: Detections left out because nobody could have marked their class in
-            that image (see `Labels.judged`); 0 for data sets that are labelled in full.
+            that image (see `Labels.judged`) and nobody did; 0 for data sets labelled in full.
     """
 
     image_index: np.ndarray
@@ -73,7 +73,8 @@ def collect(truth: GroundTruth, predictions: Iterable[tuple[int, Detections]]) -
         row = order.get(int(image_id))
         _check(image_id, found, known=row is not None, again=row in parts, truth=truth)
         if row in truth.judged and len(found):
-            judged = np.isin(found.classes, truth.judged[row])
+            marked = truth.classes[truth.rows(row)]
+            judged = np.isin(found.classes, np.union1d(truth.judged[row], marked))
             num_unjudged += int(np.sum(~judged))
             found = found[judged]
         parts[row] = found

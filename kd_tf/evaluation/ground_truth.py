@@ -1,6 +1,7 @@
 """What people marked in a data set, laid out for scoring."""
 
 import dataclasses
+import functools
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -53,6 +54,20 @@ class GroundTruth:
     def num_objects(self) -> int:
         """How many boxes were marked, crowds included."""
         return len(self.classes)
+
+    @functools.cached_property
+    def not_exhaustive(self) -> np.ndarray:
+        """[K, 2] int64 (row of `image_ids`, class): marked there, but maybe not every object.
+
+        Such objects count, and so do detections that find them; the others do not.
+        Source: Gupta et al., LVIS, 2019, section 3.1 (arXiv 1908.03195).
+        """
+        pairs = [
+            (row, index)
+            for row, judged in self.judged.items()
+            for index in np.setdiff1d(self.classes[self.rows(row)], judged)
+        ]
+        return np.array(pairs, np.int64).reshape(-1, 2)
 
     def rows(self, image: int) -> slice:
         """The objects of the image at row `image` of `image_ids`."""

@@ -24,7 +24,8 @@ class Matches:
     Attributes:
         iou_thresholds: [T] float64.
         objects: [T, D] int32, the row of the ground truth that was found, or -1.
-        ignored: [T, D] bool: matched a crowd, so neither right nor wrong.
+        ignored: [T, D] bool: neither right nor wrong, as it matched a crowd, or nothing where
+            not every object of its class is marked.
         counted: [D] bool: among the best `MAX_DETECTIONS` of its class in its image.
     """
 
@@ -39,7 +40,7 @@ class Matches:
 
     def false_positives(self) -> np.ndarray:
         """[T, D] bool: counted, and found nothing."""
-        return (self.objects < 0) & self.counted
+        return (self.objects < 0) & ~self.ignored & self.counted
 
 
 def match(
@@ -72,7 +73,10 @@ def match(
         )
         objects[:, rows] = np.where(best >= 0, candidates[best], -1)
     crowds = np.append(truth.is_crowd, False)  # row -1, "nothing", is no crowd
-    return Matches(np.asarray(iou_thresholds), objects, crowds[objects], counted)
+    unsure = truth.not_exhaustive @ np.array([num_classes, 1])
+    unsure = np.isin(found.image_index * num_classes + found.classes, unsure)
+    ignored = crowds[objects] | (unsure & (objects < 0))
+    return Matches(np.asarray(iou_thresholds), objects, ignored, counted)
 
 
 def _match_pair(ious: np.ndarray, *, num_real: int, iou_thresholds: np.ndarray) -> np.ndarray:

@@ -40,14 +40,19 @@ def match_to_labels(
 
     Args:
         images: For each image its detections, and what people marked. Detections that lie half
-            in a crowd count as neither, nor do those of a class nobody looked for in the image.
+            in a crowd count as neither. Of a class that is not judged in the image nothing
+            counts: where some of its objects are marked and others not, only the hits would be
+            known, and precision look better than it is.
         num_classes: C.
         known: [K] the classes whose objects could have been found; None means all.
     """
     scores, classes, correct = [], [], []
     num_objects = np.zeros(num_classes, np.int64)
     for found, labels in images:
-        num_objects += np.bincount(labels.classes[~labels.is_crowd], minlength=num_classes)
+        objects = labels.classes[~labels.is_crowd]
+        if labels.judged is not None:
+            objects = objects[np.isin(objects, labels.judged)]
+        num_objects += np.bincount(objects, minlength=num_classes)
         right, counted = _match(found, labels.boxes, labels.classes, labels.is_crowd)
         if labels.judged is not None:
             counted &= np.isin(found.classes, labels.judged)

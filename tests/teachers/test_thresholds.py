@@ -57,6 +57,14 @@ def test_match_to_labels_class_nobody_looked_for_counts_as_neither():
     assert scored.correct.tolist() == [False]
 
 
+def test_match_to_labels_class_not_marked_in_full_counts_as_neither():
+    found = _found((0, 0, 10, 10, 0.9, 0), (20, 0, 30, 10, 0.8, 0), (0, 0, 10, 10, 0.7, 1))
+    marked = _marked((0, 0, 10, 10, 0, 0), (0, 0, 10, 10, 1, 0), judged=[1])
+    scored = match_to_labels([(found, marked)], num_classes=2)
+    assert scored.scores.tolist() == pytest.approx([0.7])
+    assert scored.num_objects.tolist() == [0, 1]
+
+
 def test_match_to_labels_objects_of_a_class_no_teacher_knows_do_not_count():
     marked = _marked((0, 0, 10, 10, 0, 0), (0, 0, 10, 10, 2, 0), (9, 0, 20, 10, 2, 0))
     pairs = [(_found((0, 0, 10, 10, 0.9, 0)), marked)]
