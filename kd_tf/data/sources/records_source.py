@@ -34,13 +34,14 @@ def open_records(spec: Spec) -> Source:
     digest = hashlib.sha256()
     for number in range(len(records)):
         try:
-            record = _read(records, number, class_names=class_names)
+            serialized = records.read(number)
+            record = _parse(records, serialized, class_names=class_names)
         except RejectedError as error:
             what = f"record {number} of {spec.location}"
             rejects.append(Reject(what, error.reason, error.detail))
             continue
         items.append(_item(record, number))
-        digest.update(hashlib.sha256(records.read(number)).digest())
+        digest.update(hashlib.sha256(serialized).digest())
     if not items:
         first = f"; the first reject: {rejects[0]}" if rejects else ""
         raise UserError(f"{spec.text}: no usable record{first}.")
@@ -77,7 +78,11 @@ def _texts(records: RecordSet) -> tuple[str, ...]:
 
 
 def _read(records: RecordSet, number: int, *, class_names: tuple[str, ...]) -> Record:
-    return from_example(records.read(number), class_names=class_names, label_map=records.label_map)
+    return _parse(records, records.read(number), class_names=class_names)
+
+
+def _parse(records: RecordSet, serialized: bytes, *, class_names: tuple[str, ...]) -> Record:
+    return from_example(serialized, class_names=class_names, label_map=records.label_map)
 
 
 def _item(record: Record, number: int) -> Item:

@@ -7,6 +7,8 @@ import pytest
 
 from kd_tf.data import leakage
 from kd_tf.data.labeled import write_labeled
+from kd_tf.data.shards import RecordSet
+from kd_tf.data.sources import reading
 from kd_tf.data.views import combine
 from kd_tf.errors import UserError
 from tests.data import made
@@ -66,6 +68,24 @@ def test_a_re_encoded_photo_keeps_the_digest_of_the_original_file(written):
     for view in (source, combine([source, open_spec(f"records:{folder}?name=copy")])):
         shared = leakage.read_digests(coco).keys() & leakage.read_digests(view).keys()
         assert len(shared) == 2
+
+
+def test_open_records_reads_every_record_once(written, monkeypatch):
+    _, folder, _ = written
+    read, numbers = RecordSet.read, []
+
+    def counted(records: RecordSet, number: int) -> bytes:
+        numbers.append(number)
+        return read(records, number)
+
+    monkeypatch.setattr(RecordSet, "read", counted)
+    source = open_spec(f"records:{folder}")
+    assert numbers == [0, 1]
+    # The digest of what was read, as of old: stages that were made of it stay valid.
+    digest = hashlib.sha256()
+    for record in RecordSet.open(folder):
+        digest.update(hashlib.sha256(record).digest())
+    assert source.fingerprint == reading.fingerprint([digest.digest(), "cat", "dog"])
 
 
 def test_open_records_without_any_says_what_to_give(tmp_path):
