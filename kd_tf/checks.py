@@ -8,10 +8,13 @@ from kd_tf import config, specs
 from kd_tf.errors import UserError
 
 _SIZE_MULTIPLE = 32
+# What patterns of files and specs give a meaning of their own.
+_SPECIAL = re.compile(r"[*?\[\]\\]|%[0-9A-Fa-f]{2}")
 
 
 def check(settings: config.Config) -> None:
     """Raises UserError for the first setting that cannot work; reads no file."""
+    _check_workdir(settings.workdir)
     for field in config.fields():
         for name, value in _forms(settings, field):
             _check_value(name, value, field)
@@ -21,6 +24,16 @@ def check(settings: config.Config) -> None:
     _check_processes(settings)
     _check_training(settings)
     _check_run(settings)
+
+
+def _check_workdir(workdir: str) -> None:
+    found = _SPECIAL.search(workdir)
+    if found:
+        raise UserError(
+            f"--workdir={workdir} holds {found[0]!r}, which has a meaning of its own in patterns "
+            "of files and in specs, so stages would not find each other's records. Give a path "
+            "without * ? [ ] \\ and % with two digits behind it."
+        )
 
 
 def _forms(settings: config.Config, field: dataclasses.Field) -> list[tuple[str, object]]:

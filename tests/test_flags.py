@@ -78,12 +78,20 @@ def test_every_setting_has_help_and_an_owner_or_is_about_the_run():
         assert not unknown, (field.name, unknown)
 
 
+@pytest.mark.parametrize("workdir", ["runs/ä b, 20 % (2)", "gs://bucket/runs/a", "ram://a{1}"])
+def test_read_unusual_workdirs_are_accepted(workdir):
+    assert _parse(f"--workdir={workdir}").workdir == workdir
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         pytest.param(
             ["--finetune_batch_size=0"], "--finetune_batch_size=0 must be at least 1", id="low"
         ),
+        pytest.param(["--workdir=runs/[a]"], r"holds '\['.*Give a path", id="workdir_glob"),
+        pytest.param(["--workdir=runs/a?b"], r"holds '\?'", id="workdir_spec"),
+        pytest.param(["--workdir=runs/a%20b"], "holds '%20'", id="workdir_quoted"),
         pytest.param(["--label_fraction=0"], "greater than 0", id="above"),
         pytest.param(["--label_fraction=1.5"], "at most 1", id="high"),
         pytest.param(["--learning_rate=nan"], "not a number", id="nan"),
