@@ -105,7 +105,7 @@ class Config:
     unlabeled: tuple = _data(
         (), "Images to pseudo-label; repeatable. Default: those of --labeled.", "pseudo"
     )
-    eval_data: str = _data("", "Held-out data, read by evaluate only.", "evaluate")
+    eval_data: str = _data("", "Held-out data, to score on and never learn from.", "evaluate")
     allow_leakage: str = _data(
         "", "Data sets, by name, that may share images with validation or evaluation data."
     )

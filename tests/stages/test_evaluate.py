@@ -12,6 +12,7 @@ from kd_tf.specs import DATA_KINDS, parse
 
 NUM = 12
 POOL = f"scenes:unlabeled?num={NUM}&size=64&labels=1"
+OTHERS = "scenes:train?num=4&size=64"
 ORACLE = "python:tests.stages.oracle:build?name=oracle"
 
 
@@ -70,12 +71,11 @@ def test_pseudo_labels_are_scored_at_their_threshold(settings):
         labeled=(),
         score_threshold="0.3",
         classes=",".join(CLASS_NAMES),
+        eval_data=OTHERS,
     )
     stages.run(wrong)
     # The flags of stage pseudo are not given again.
-    found = _metrics(
-        dataclasses.replace(settings, teacher=(), eval_data="scenes:train?num=4&size=64")
-    )
+    found = _metrics(dataclasses.replace(settings, teacher=(), eval_data=OTHERS))
     assert found["models"] == {}
     labels = found["pseudo_labels"]
     num_objects = sum(len(_truth(index).boxes) for index in range(NUM))
@@ -96,11 +96,10 @@ def test_labels_of_images_without_truth_are_not_scored(settings, tmp_path):
         stage="pseudo",
         unlabeled=(f"images:{folder}",),
         classes=",".join(CLASS_NAMES),
+        eval_data=OTHERS,
     )
     stages.run(pseudo)
-    assert "pseudo_labels" not in _metrics(
-        dataclasses.replace(settings, eval_data="scenes:train?num=4&size=64")
-    )
+    assert "pseudo_labels" not in _metrics(dataclasses.replace(settings, eval_data=OTHERS))
 
 
 def test_second_evaluation_does_nothing_and_another_teacher_is_refused(settings):
