@@ -16,7 +16,7 @@ from kd_tf.detectors.network import Network, count_parameters
 from kd_tf.detectors.saving import load_network, save_network
 from kd_tf.names import default_learning_rate
 from kd_tf.specs import names_list
-from kd_tf.stages import job, labels, pseudo, score
+from kd_tf.stages import job, labels, lesson_checks, pseudo, score
 from kd_tf.stages.run import Run, need_labels
 from kd_tf.teachers.label_job import PREFIX
 from kd_tf.training import loop
@@ -77,6 +77,8 @@ def pretrain(run: Run) -> bool:
 
     def work() -> job.Result:
         records = RecordSet.open(files.join(source, f"{PREFIX}-*.tfrecord"))
+        if data:
+            lesson_checks.check_class_names(source, records.class_names, data.class_names)
         lesson = Lesson(
             "pretrain", settings.student, settings.pretrain_steps, records.class_names,
             records, select=pseudo.selection(run, records.class_names),
@@ -96,11 +98,15 @@ def finetune(run: Run) -> bool:
     need_labels(run, "finetune")
     settings, data = run.settings, labels.ensure_labeled(run)
     first = run.need("pretrain")
+    weights = files.join(first, MODEL)
 
     def work() -> job.Result:
+        lesson_checks.check_first_weights(
+            weights, network=settings.student, class_names=data.class_names
+        )
         lesson = Lesson(
             "finetune", settings.student, settings.finetune_steps, data.class_names,
-            data.train, _few(data, settings), first_weights=files.join(first, MODEL),
+            data.train, _few(data, settings), first_weights=weights,
         )  # fmt: skip
         return _train(run, lesson, validation=data)
 
