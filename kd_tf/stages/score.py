@@ -38,15 +38,14 @@ class Validator:
     the moment.
     """
 
-    def __init__(self, data: labels.LabeledData):
-        self._source = data.validation()
-        self._truth = ground_truth(self._source, class_names=data.class_names)
+    def __init__(self, source: Source, truth: GroundTruth):
+        self._source, self._truth = source, truth
         self._detectors: dict[int, NetworkDetector] = {}
 
     def __call__(self, network: Network) -> float:
-        """AP in [0, 1]; 0 where the validation images hold no object of any class."""
+        """AP in [0, 1]."""
         found = ((one.item.image_id, one.detections) for one in self._predict(network))
-        return coco_evaluate(self._truth, found)["AP"] or 0.0
+        return coco_evaluate(self._truth, found)["AP"]
 
     def thresholds(self, network: Network) -> list[float]:
         """Per class the score from which its detections have the best F1."""
@@ -62,6 +61,20 @@ class Validator:
             id(network), NetworkDetector(network, batch_size=BATCH_SIZE)
         )
         return predict(detector, self._source, batch_size=BATCH_SIZE)
+
+
+def build_validator(data: labels.LabeledData) -> Validator | None:
+    """None, said aloud, where the validation images hold no object of the run's classes."""
+    source = data.validation()
+    truth = ground_truth(source, class_names=data.class_names)
+    if not truth.is_crowd.all():
+        return Validator(source, truth)
+    logging.warning(
+        "The %d validation images hold no object of the run's classes (%s), so they choose neither "
+        "checkpoints nor thresholds: the last weights are kept. Give --val_data with such objects, "
+        "or a larger --val_fraction.", truth.num_images, ", ".join(truth.class_names),
+    )  # fmt: skip
+    return None
 
 
 def held_out(run: Run) -> Source:

@@ -161,7 +161,7 @@ def _train(run: Run, lesson: Lesson, *, validation: labels.LabeledData | None) -
     if lesson.rows is not None and run.chief:
         ids = [lesson.records.source_ids[row] for row in lesson.rows]
         files.write_text(files.join(folder, _IDS), "".join(f"{one}\n" for one in ids))
-    validate = score.Validator(validation) if validation else None
+    validate = score.build_validator(validation) if validation else None
     result = loop.train(
         build=lambda: _build(settings, lesson),
         batches=lambda *place: _batches(settings, lesson, *place),

@@ -35,7 +35,7 @@ class Progress:
         step: Updates done.
         saved: Steps with a checkpoint, ascending.
         evaluations: In order of their steps.
-        best: The first of the highest AP; its weights are kept.
+        best: The first of the highest AP, or the last where that is 0; its weights are kept.
     """
 
     step: int = 0

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import tensorflow as tf
+from absl import logging
 
 from kd_tf import progress as progress_bars
 from kd_tf.training import call as calls
@@ -85,7 +86,9 @@ def train(
         folder: Of the stage; gets checkpoint.json, checkpoints/, metrics.jsonl,
             tensorboard/. Several workers share it.
         validate: Scores a network whose model holds the weights to be judged; higher is
-            better, finite. Called by the first worker only. None: the last weights win.
+            better, finite, 0 for one that finds nothing. Called by the first worker only.
+            Of equal scores the earlier weights win, of zeros the later ones. None: the
+            last weights win.
         strategy: From `strategy.build_strategy`.
 
     Raises:
@@ -212,7 +215,7 @@ def _validate_if_due(run: _Run, done: Progress) -> Progress:
         return done
     with ema.swapped(run.state.averaged, run.state.average):
         new = Evaluation(step=done.step, ap=_finite(run.validate(run.state.network)))
-        better = done.best is None or new.ap > done.best.ap
+        better = done.best is None or _is_better(new, than=done.best)
         if better:
             checkpoint.save_best(run.folder, variables=run.state.model_variables(), step=done.step)
     run.log.pending.append({"step": done.step, "val_ap": new.ap})
@@ -222,6 +225,11 @@ def _validate_if_due(run: _Run, done: Progress) -> Progress:
     )
     checkpoint.write_pointer(run.folder, progress=done, settings=run.settings)
     return done
+
+
+def _is_better(new: Evaluation, *, than: Evaluation) -> bool:
+    """Of equals the earlier stays, but for a score of 0, which does not tell them apart."""
+    return new.ap > than.ap or new.ap == than.ap == 0.0
 
 
 def _finite(ap: float) -> float:
@@ -236,6 +244,7 @@ def _finish(run: _Run, done: Progress) -> TrainResult:
     if not strategies.is_chief(run.strategy):
         done = checkpoint.read_progress(run.folder)
     if done.best is not None:
+        _warn_if_nothing_scored(done)
         checkpoint.restore_best(
             run.folder, variables=run.state.model_variables(), step=done.best.step
         )
@@ -249,6 +258,15 @@ def _finish(run: _Run, done: Progress) -> TrainResult:
         evaluations=done.evaluations,
         images_per_s=run.timer.images / seconds if seconds else 0.0,
     )
+
+
+def _warn_if_nothing_scored(done: Progress) -> None:
+    if not any(evaluation.ap for evaluation in done.evaluations):
+        logging.warning(
+            "All %d validations scored 0, so they chose nothing: the weights of step %d, the last "
+            "that were validated, are kept. Has the network had enough steps, and are the labels "
+            "and their class names right?", len(done.evaluations), done.best.step,
+        )  # fmt: skip
 
 
 def _summary(row: calls.Row, *, speed: float | None) -> str:

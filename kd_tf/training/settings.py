@@ -46,7 +46,8 @@ class TrainSettings:
         checkpoint_every: Steps between checkpoints; 0 = at validations and the end.
         keep_checkpoints: Newest checkpoints kept; the best weights are kept besides.
         judge_start: Validates the first weights too, for a network that has learned before: it
-            never leaves with weights that score worse than those it came with.
+            never leaves with weights that score worse than those it came with, and keeps those
+            where others score the same, unless that is 0.
         seed: Of the run. The step itself draws no random number.
     """
 

@@ -1,6 +1,7 @@
 """What is not scored is counted: unreadable labels, classes the run lacks, pools without labels."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from kd_tf.data.scenes import CLASS_NAMES
 from kd_tf.data.sources import open_source
 from kd_tf.errors import RejectedError
 from kd_tf.specs import DATA_KINDS, parse
-from kd_tf.stages import score
+from kd_tf.stages import labels, score
+from kd_tf.stages.run import Run
 from tests.stages import oracle
 
 NUM = 6
@@ -72,3 +74,34 @@ def test_pseudo_labels_are_scored_on_the_pool_that_people_labelled(tmp_path):
     labels = files.read_json(path)["pseudo_labels"]
     assert labels["num_images"] == NUM
     assert labels["counts"]["written"] == NUM
+
+
+def _validation(tmp_path, *, crowd: bool, classes: tuple[str, ...] = CLASS_NAMES):
+    """Labelled data of which the validation images hold crowds, or single objects."""
+    settings = config.Config(workdir=str(tmp_path), labeled=("scenes:train?num=20&size=64",))
+    data = labels.ensure_labeled(Run(settings, redo=False))
+    source = data.validation()
+
+    def read_labels(item):
+        marked, rejects = source.read_labels(item)
+        return dataclasses.replace(marked, is_crowd=np.full(len(marked.classes), crowd)), rejects
+
+    changed = dataclasses.replace(source, read_labels=read_labels)
+    return SimpleNamespace(class_names=classes, validation=lambda: changed)
+
+
+@pytest.mark.parametrize(
+    ("crowd", "classes"),
+    [
+        pytest.param(False, ("a", "b"), id="other_classes"),
+        pytest.param(True, CLASS_NAMES, id="crowds"),
+    ],
+)
+def test_validation_images_without_an_object_choose_nothing(tmp_path, caplog, crowd, classes):
+    data = _validation(tmp_path, crowd=crowd, classes=classes)
+    assert score.build_validator(data) is None
+    assert "2 validation images hold no object of the run's classes" in caplog.text
+
+
+def test_validation_images_with_an_object_choose(tmp_path):
+    assert isinstance(score.build_validator(_validation(tmp_path, crowd=False)), score.Validator)

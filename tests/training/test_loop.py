@@ -127,6 +127,33 @@ def test_train_keeps_the_weights_it_began_with_where_no_others_score_better(tmp_
     assert [(r["step"], r["val_ap"]) for r in rows if "val_ap" in r] == found
 
 
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        # What finds nothing before and after has at least learned something.
+        pytest.param((0.0, 0.0, 0.0, 0.0), 12, id="all_0_last"),
+        pytest.param((0.0, 0.0, 0.25, 0.25), 10, id="equal_first"),
+        pytest.param((0.0, 0.25, 0.0, 0.0), 5, id="0_after_better"),
+    ],
+)
+def test_train_of_equal_validations_keeps_the_first_but_of_zeros_the_last(
+    tmp_path, caplog, scores, kept
+):
+    settings = dataclasses.replace(SETTINGS, judge_start=True)
+    seen = {}
+
+    def validate(network):
+        step = (0, 5, 10, 12)[len(seen)]
+        seen[step] = fakes.weights(network)
+        return scores[len(seen) - 1]
+
+    result = _train(tmp_path, settings=settings, validate=validate)
+    assert result.best == checkpoint.Evaluation(kept, max(scores))
+    for got, expected in zip(fakes.weights(result.network), seen[kept], strict=True):
+        np.testing.assert_array_equal(got, expected)
+    assert ("All 4 validations scored 0" in caplog.text) == (not any(scores))
+
+
 def test_train_stops_at_a_loss_that_is_not_finite(tmp_path):
     with pytest.raises(stopping.TrainingDivergedError) as caught:
         _train(tmp_path, bad_step=7)
