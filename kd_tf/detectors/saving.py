@@ -43,8 +43,13 @@ def save_network(network: Network, path: str, *, meta: dict | None = None) -> No
     files.write_bytes(path, content.getvalue())
 
 
-def load_network(path: str) -> Network:
+def load_network(path: str, *, precision: str | None = None) -> Network:
     """Builds the network that a file describes, with its weights.
+
+    Args:
+        path: As `save_network` wrote it.
+        precision: Keras' policy of the layers instead of the one it was trained in; weights are
+            float32 in every one.
 
     Raises:
         UserError: No such file, another format, or weights that are not those of the
@@ -55,7 +60,7 @@ def load_network(path: str) -> Network:
         spec["name"],
         class_names=spec["class_names"],
         image_size=tuple(spec["image_size"]),
-        precision=spec["precision"],
+        precision=precision or spec["precision"],
     )
     weights = network.model.weights
     expected = {_key(i): tuple(w.shape) for i, w in enumerate(weights)}
