@@ -213,7 +213,10 @@ class Config:
     ema_decay: float = _train(
         0.998, "Of the averaged weights that are validated and kept; 0: off.", low=0.0, below=1.0
     )
-    accumulate: int = _train(1, "Micro-batches per step.", low=1, per_stage=True)
+    accumulate: int = _train(1, "Micro-batches a step; BatchNorm sees one.", low=1, per_stage=True)
+    freeze_batch_norm: bool = _train(
+        False, "Keep BatchNorm as it comes, for networks that have learned before.", per_stage=True
+    )
     steps_per_call: int = _train(10, "Steps per call of the device.", stages=(), low=1)
     eval_every: int = _train(250, "Steps between validations.", low=1, per_stage=True)
     checkpoint_every: int = _train(100, "Steps between checkpoints.", stages=(), low=1)

@@ -62,6 +62,8 @@ def test_flagfile_replays_every_kind_of_value(tmp_path):
         "--unlabeled=scenes:train?name=a",
         "--unlabeled=images:b",
         "--jit_compile",
+        "--freeze_batch_norm",
+        "--nopretrain_freeze_batch_norm",
         "--learning_rate=0.0003",
         "--finetune_mosaic=0.5",
         "--seed=3",

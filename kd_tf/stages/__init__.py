@@ -32,7 +32,7 @@ def run(settings: config.Config) -> None:
     except tf.errors.ResourceExhaustedError as error:
         raise UserError(
             f"The device is out of memory: {error.message.splitlines()[0]} Smaller: --batch_size "
-            "(--accumulate=N keeps the update the same), --pseudo_batch_size for teachers, "
+            "(--accumulate=N changes BatchNorm alone), --pseudo_batch_size for teachers, "
             "--image_size, --precision=bfloat16. The same command goes on from the last checkpoint."
         ) from error
 

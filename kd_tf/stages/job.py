@@ -62,12 +62,13 @@ class Stage:
         """What has changed since an identity was written down.
 
         What an earlier version counted as the stage's settings, and this one does not, is no
-        change.
+        change; what it did not have was as it is by default now.
         """
         new = self.identity(settings, finished=finished)
-        others = {field.name for field in config.fields()} - set(new)
-        kept = {name: value for name, value in old.items() if name not in others}
-        return manifests.differences(kept, new)
+        defaults = {field.name: field.default for field in config.fields()}
+        kept = {name: value for name, value in old.items() if name in new or name not in defaults}
+        added = {name: defaults[name] for name in new if name in defaults and name not in old}
+        return manifests.differences(added | kept, new)
 
 
 def _named_files(own: dict[str, manifests.Json]) -> dict[str, str]:

@@ -254,6 +254,7 @@ def train_settings(settings: config.Config, stage: str, *, steps: int) -> TrainS
         accumulate=of("accumulate"),
         precision=settings.precision,
         jit_compile=settings.jit_compile,
+        freeze_batch_norm=of("freeze_batch_norm"),
         steps_per_call=settings.steps_per_call,
         eval_every=of("eval_every"),
         checkpoint_every=settings.checkpoint_every,

@@ -102,6 +102,9 @@ def train(
     strategies.check(strategy, settings=settings)
     with strategy.scope():
         state = train_step.build_state(build(), settings=settings)
+    train_step.warn_of_few_images(
+        state.network.model, settings=settings, num_replicas=strategy.num_replicas_in_sync
+    )
     found = checkpoint.restore(folder, variables=state.named_variables(), settings=settings)
     done = found or Progress()
     log = summaries.open_log(

@@ -36,10 +36,12 @@ class TrainSettings:
         clip_norm: Largest global norm of the averaged gradient; 0 = no clipping.
         ema_decay: Of the averaged weights that are validated and kept; 0 = off.
         accumulate: Micro-batches that one update is summed from; divides
-            batch_size / replicas. Saves memory, not time.
+            batch_size / replicas. Saves memory, not time; BatchNorm's statistics are of
+            one of them at a time.
         precision: One of `PRECISIONS`; the network is built with it.
         jit_compile: Compiles the whole step with XLA (TPU: always compiled).
-        freeze_batch_norm: Keeps BatchNorm's statistics, scale and offset as built.
+        freeze_batch_norm: Keeps BatchNorm's statistics, scale and offset as built; for a
+            network that has learned before.
         steps_per_call: Updates per call from Python; the device need not wait
             for the host in between.
         eval_every: Steps between validations; 0 = only at the end.
@@ -48,7 +50,8 @@ class TrainSettings:
         judge_start: Validates the first weights too, for a network that has learned before: it
             never leaves with weights that score worse than those it came with, and keeps those
             where others score the same, unless that is 0.
-        seed: Of the run. The step itself draws no random number.
+        seed: Of the run. The step draws random numbers in dropout layers alone (EfficientNet
+            Lite), whose states are variables of the model.
     """
 
     steps: int

@@ -1,4 +1,4 @@
-"""One update of a network, the same for one replica and for many."""
+"""One update of a network, for one replica or many, in one piece or several."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from typing import Protocol
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from kd_tf.training import ema, flat, optimizer, schedule
 from kd_tf.training.settings import TrainSettings
@@ -14,6 +15,9 @@ Batch = dict[str, tf.Tensor]
 Sums = dict[str, tf.Tensor]
 
 NORMALIZER = "normalizer"
+# Wu and He 2018, figure 1, https://arxiv.org/abs/1803.08494: with batch normalisation errors rise
+# from 8 images at a time downwards, and steeply from 4 to 2.
+_FEWEST_IMAGES = 4
 
 
 class Network(Protocol):
@@ -82,9 +86,25 @@ def build_state(network: Network, *, settings: TrainSettings) -> State:
 
 def freeze_batch_norm(model: keras.Model) -> None:
     """Makes every BatchNorm use its moving statistics and leave all four arrays alone."""
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = False
+    for layer in _batch_norms(model):
+        layer.trainable = False
+
+
+def warn_of_few_images(model: keras.Model, *, settings: TrainSettings, num_replicas: int) -> None:
+    """Says so where BatchNorm takes its statistics from very few images."""
+    images = settings.batch_size // (num_replicas * settings.accumulate)
+    if images < _FEWEST_IMAGES and any(layer.trainable for layer in _batch_norms(model)):
+        logging.warning(
+            "BatchNorm takes its mean and variance from %d images at a time (batch_size %d, %d "
+            "replicas, accumulate=%d); below %d they are noise. Give a larger --batch_size, a "
+            "smaller --accumulate, or --freeze_batch_norm for a network that has learned before.",
+            images, settings.batch_size, num_replicas, settings.accumulate, _FEWEST_IMAGES,
+        )  # fmt: skip
+
+
+def _batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    layers = model._flatten_layers()
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def build_train_step(
@@ -92,9 +112,11 @@ def build_train_step(
 ) -> Callable[[Batch, tf.Tensor], dict[str, tf.Tensor]]:
     """The function that each replica runs for one update.
 
-    The normaliser is that of the global batch, so N replicas give the update of one:
-    sums of gradients and normalisers over micro-batches, then over replicas, one
-    division, then clipping, then the optimizer. Shapes are static; no host op.
+    The normaliser is that of the global batch: sums of gradients and normalisers over
+    micro-batches, then over replicas, one division, then clipping, then the optimizer. So
+    N replicas or micro-batches give the update of one where BatchNorm is frozen; where it
+    is not, its mean and variance are those of the images one replica sees at a time.
+    Shapes are static; no host op.
 
     Returns:
         (batch of this replica, step as scalar int64) -> scalar float32 metrics that are

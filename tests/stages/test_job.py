@@ -60,6 +60,20 @@ def test_ensure_changed_setting_is_refused_by_name_and_keeps_the_work(folder):
     assert work.calls == 1 and manifests.is_complete(folder)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_ensure_a_setting_that_an_earlier_version_lacked_was_its_default(folder, frozen):
+    work = _Work(folder)
+    _ensure(folder, work)
+    found = manifests.read(folder)
+    del found.identity["freeze_batch_norm"]
+    manifests.write(folder, found)
+    if frozen:
+        with pytest.raises(UserError, match="freeze_batch_norm: was false, is true now"):
+            _ensure(folder, work, freeze_batch_norm=True)
+    else:
+        assert _ensure(folder, work) is False
+
+
 def test_ensure_overwrite_does_it_anew_and_keeps_the_old(folder):
     work = _Work(folder)
     _ensure(folder, work)

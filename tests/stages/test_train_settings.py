@@ -36,6 +36,13 @@ def test_smallest_decay_is_a_step_and_not_the_whole_run():
     assert train_settings(config.Config(), "pretrain", steps=2).decay_steps == 1
 
 
+def test_batch_norm_is_frozen_where_the_stage_says_so():
+    settings = config.Config(overrides=(("finetune_freeze_batch_norm", True),))
+    frozen = [train_settings(settings, s, steps=2).freeze_batch_norm for s in config.TRAINING]
+    assert config.TRAINING[2] == "finetune"
+    assert frozen == [False, False, True, False]
+
+
 def test_finetune_alone_judges_the_weights_it_begins_with():
     stages = ("teacher", "pretrain", "finetune", "baseline")
     judged = [train_settings(config.Config(), stage, steps=2).judge_start for stage in stages]

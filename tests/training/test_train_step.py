@@ -106,6 +106,25 @@ def test_freeze_batch_norm_leaves_all_four_arrays():
         np.testing.assert_array_equal(old, variable.value.numpy())
 
 
+@pytest.mark.parametrize(
+    ("settings", "num_replicas", "network", "images"),
+    [
+        pytest.param({"batch_size": 8}, 2, {}, None, id="4"),
+        pytest.param({"batch_size": 6}, 2, {}, 3, id="3_in_a_replica"),
+        pytest.param({"batch_size": 8, "accumulate": 4}, 1, {}, 2, id="2_in_a_micro_batch"),
+        pytest.param({"batch_size": 8, "accumulate": 4}, 2, {}, 1, id="1_in_both"),
+        pytest.param({"batch_size": 1}, 1, {"frozen": True}, None, id="frozen"),
+        pytest.param({"batch_size": 1}, 1, {"batch_norm": False}, None, id="no_batch_norm"),
+    ],
+)
+def test_few_images_for_batch_norm_are_told(caplog, settings, num_replicas, network, images):
+    train_step.warn_of_few_images(
+        fakes.build(**network).model, settings=_settings(**settings), num_replicas=num_replicas
+    )
+    said = f"its mean and variance from {images} images at a time"
+    assert (said in caplog.text) if images else not caplog.text
+
+
 def test_train_step_moves_statistics_and_averages():
     settings = _settings(ema_decay=0.999)
     state = train_step.build_state(fakes.build(), settings=settings)
