@@ -12,7 +12,7 @@ from kd_tf.detectors.network import Head, Network
 from kd_tf.errors import UserError
 from kd_tf.names import NAMES, YOLO_NAMES
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+PRECISIONS = ("float32", "mixed_bfloat16")
 # Blocks per stage of the neck: KerasCV's documentation for l and xl, its PascalVOC preset
 # for m, its examples for xs and s.
 _YOLO_NECK_DEPTH = {"yolov8_m": 2, "yolov8_l": 3, "yolov8_xl": 3}

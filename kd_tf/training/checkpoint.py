@@ -14,6 +14,8 @@ from kd_tf.errors import UserError
 from kd_tf.training.settings import SPEED_ONLY, TrainSettings
 
 _POINTER = "checkpoint.json"
+# One to fall back to where the newest is damaged; the best weights are kept besides.
+_NUM_KEPT = 2
 # Not --overwrite: of an unfinished stage with the same settings it goes on.
 _ANEW = "To begin anew, rename or delete the folder of this training."
 _NAME = re.compile(r"^((?:step|best)-\d{9})\.(?:index|data-.*)$")
@@ -57,13 +59,13 @@ def save(
         folder: Of the run; local, gs:// or ram://.
         variables: Unique name -> variable; of a mirrored one the first copy is written.
         progress: Its step must be newer than its last saved one.
-        settings: Kept beside, and compared by `restore`; uses keep_checkpoints.
+        settings: Kept beside, and compared by `restore`.
 
     Returns:
         The progress with the new checkpoint in it.
     """
     write_variables(_prefix(folder, "step", progress.step), variables)
-    saved = (*progress.saved, progress.step)[-settings.keep_checkpoints :]
+    saved = (*progress.saved, progress.step)[-_NUM_KEPT:]
     progress = dataclasses.replace(progress, saved=saved)
     write_pointer(folder, progress=progress, settings=settings)
     return progress
@@ -190,13 +192,13 @@ def _check_same(
 
 def _check_settings(stored: dict, settings: TrainSettings, *, folder: str) -> None:
     now = dataclasses.asdict(settings)
-    # What a run of an older version does not name was as it is by default now.
-    defaults = {f.name: f.default for f in dataclasses.fields(settings)}
-    stored = defaults | stored
+    # What a run of an older version does not name was as it is by default now; what it names, and
+    # this version does not know, is no setting any more.
+    stored = {f.name: f.default for f in dataclasses.fields(settings)} | stored
     differing = [
-        f"{name} was {stored.get(name)!r}, is {now.get(name)!r}"
-        for name in sorted(stored.keys() | now)
-        if name not in SPEED_ONLY and stored.get(name) != now.get(name)
+        f"{name} was {stored[name]!r}, is {now[name]!r}"
+        for name in sorted(now)
+        if name not in SPEED_ONLY and stored[name] != now[name]
     ]
     if differing:
         raise UserError(

@@ -6,6 +6,9 @@ import tensorflow as tf
 
 from kd_tf.training.settings import TrainSettings
 
+# Where the cosine ends, as a fraction of the peak.
+FINAL = 0.01
+
 
 def learning_rate(step: tf.Tensor, *, settings: TrainSettings) -> tf.Tensor:
     """The learning rate of one update: linear warm-up, the peak, then a cosine to a floor.
@@ -17,7 +20,7 @@ def learning_rate(step: tf.Tensor, *, settings: TrainSettings) -> tf.Tensor:
 
     Args:
         step: Scalar integer tensor, 0 for the first update.
-        settings: Uses steps, warmup_steps, decay_steps, learning_rate, final_learning_rate.
+        settings: Uses steps, warmup_steps, decay_steps, learning_rate.
 
     Returns:
         Scalar float32 > 0.
@@ -28,7 +31,7 @@ def learning_rate(step: tf.Tensor, *, settings: TrainSettings) -> tf.Tensor:
     """
     step = tf.cast(step, tf.float32)
     peak = settings.learning_rate
-    floor = peak * settings.final_learning_rate
+    floor = peak * FINAL
     warm_up = (step + 1.0) / max(settings.warmup_steps, 1)
     after_warm_up = max(settings.steps - settings.warmup_steps, 1)
     length = min(settings.decay_steps or after_warm_up, after_warm_up)

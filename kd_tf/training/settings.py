@@ -13,7 +13,6 @@ SPEED_ONLY: tuple[str, ...] = (
     "steps_per_call",
     "jit_compile",
     "checkpoint_every",
-    "keep_checkpoints",
 )
 
 
@@ -25,12 +24,11 @@ class TrainSettings:
         steps: Optimizer updates.
         batch_size: Images per update, over all replicas and micro-batches.
         learning_rate: Peak, reached at the end of the warm-up.
-        final_learning_rate: Where the cosine ends, as a fraction of the peak.
         warmup_steps: Steps of linear rise from 0.
         decay_steps: Last steps, in which the cosine falls; before them the peak is held.
             0 = all steps after the warm-up.
         optimizer: One of `OPTIMIZERS`.
-        momentum: Of SGD; unused by AdamW.
+        momentum: Of SGD; unused by AdamW. No flag: 0 gives tests the bare gradient.
         weight_decay: Decoupled, times the learning rate; kernels only, never
             biases or BatchNorm's scale and offset.
         clip_norm: Largest global norm of the averaged gradient; 0 = no clipping.
@@ -46,7 +44,6 @@ class TrainSettings:
             for the host in between.
         eval_every: Steps between validations; 0 = only at the end.
         checkpoint_every: Steps between checkpoints; 0 = at validations and the end.
-        keep_checkpoints: Newest checkpoints kept; the best weights are kept besides.
         judge_start: Validates the first weights too, for a network that has learned before: it
             never leaves with weights that score worse than those it came with, and keeps those
             where others score the same, unless that is 0.
@@ -57,7 +54,6 @@ class TrainSettings:
     steps: int
     batch_size: int
     learning_rate: float = 1e-3
-    final_learning_rate: float = 0.01
     warmup_steps: int = 0
     decay_steps: int = 0
     optimizer: str = "adamw"
@@ -72,7 +68,6 @@ class TrainSettings:
     steps_per_call: int = 1
     eval_every: int = 0
     checkpoint_every: int = 250
-    keep_checkpoints: int = 2
     judge_start: bool = False
     seed: int = 0
 
@@ -82,7 +77,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 10**9),
     "batch_size": (1, 10**6),
     "learning_rate": (1e-12, 1e3),
-    "final_learning_rate": (0.0, 1.0),
     "warmup_steps": (0, 10**9),
     "decay_steps": (0, 10**9),
     "momentum": (0.0, 0.9999),
@@ -93,7 +87,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "steps_per_call": (1, 10**5),
     "eval_every": (0, 10**9),
     "checkpoint_every": (0, 10**9),
-    "keep_checkpoints": (1, 10**6),
 }
 
 

@@ -138,6 +138,11 @@ def test_batch_norm_forgets_its_start(network):
     [
         pytest.param({"name": "yolov8_tinny"}, "Did you mean 'yolov8_tiny'", id="name"),
         pytest.param({"precision": "float8"}, "one of float32, mixed_bfloat16", id="precision"),
+        pytest.param(
+            {"precision": "mixed_float16"},
+            "got .mixed_float16",
+            id="precision_without_loss_scaling",
+        ),
         pytest.param({"class_names": []}, "at least one class", id="no_class"),
         pytest.param({"class_names": ["a", "a"]}, "none twice", id="class_twice"),
         pytest.param(

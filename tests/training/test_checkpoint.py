@@ -11,7 +11,7 @@ from kd_tf.training import checkpoint
 from kd_tf.training.checkpoint import Evaluation, Progress
 from kd_tf.training.settings import TrainSettings
 
-SETTINGS = TrainSettings(steps=9, batch_size=1, keep_checkpoints=2)
+SETTINGS = TrainSettings(steps=9, batch_size=1)
 
 
 def _variables(value: float) -> dict[str, tf.Variable]:
@@ -124,6 +124,15 @@ def test_restore_takes_what_an_older_version_did_not_name_for_the_default(tmp_pa
     changed = dataclasses.replace(SETTINGS, judge_start=True)
     with pytest.raises(UserError, match="judge_start was False, is True"):
         checkpoint.restore(str(tmp_path), variables=_variables(0.0), settings=changed)
+
+
+def test_restore_ignores_what_an_older_version_named_and_this_one_does_not_know(tmp_path):
+    _save(str(tmp_path), 3)
+    path = tmp_path / "checkpoint.json"
+    pointer = json.loads(path.read_text())
+    pointer["settings"]["final_learning_rate"] = 0.01
+    path.write_text(json.dumps(pointer))
+    assert checkpoint.restore(str(tmp_path), variables=_variables(0.0), settings=SETTINGS).step == 3
 
 
 def test_read_progress_equals_what_was_saved(folder):

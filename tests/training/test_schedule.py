@@ -7,12 +7,10 @@ import tensorflow as tf
 from kd_tf.training import schedule
 from kd_tf.training.settings import TrainSettings
 
-SETTINGS = TrainSettings(
-    steps=24, batch_size=1, learning_rate=0.8, final_learning_rate=0.25, warmup_steps=4
-)
+SETTINGS = TrainSettings(steps=24, batch_size=1, learning_rate=0.8, warmup_steps=4)
 
 
-# Peak 0.8, floor 0.2; the cosine runs over steps 4..24, its middle is step 14.
+# Peak 0.8, floor 0.008, a hundredth; the cosine runs over steps 4..24, its middle is step 14.
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
@@ -20,10 +18,10 @@ SETTINGS = TrainSettings(
         pytest.param(1, 0.4, id="second"),
         pytest.param(3, 0.8, id="last_of_warm_up_is_the_peak"),
         pytest.param(4, 0.8, id="cosine_starts_at_the_peak"),
-        pytest.param(9, 0.2 + 0.6 * (1 + 2**-0.5) / 2, id="quarter"),
-        pytest.param(14, 0.5, id="half_way_is_the_mean"),
-        pytest.param(24, 0.2, id="floor"),
-        pytest.param(99, 0.2, id="stays_at_the_floor"),
+        pytest.param(9, 0.008 + 0.792 * (1 + 2**-0.5) / 2, id="quarter"),
+        pytest.param(14, 0.404, id="half_way_is_the_mean"),
+        pytest.param(24, 0.008, id="floor"),
+        pytest.param(99, 0.008, id="stays_at_the_floor"),
     ],
 )
 def test_learning_rate(step, expected):
@@ -39,9 +37,9 @@ def test_learning_rate(step, expected):
         pytest.param(3, 0.8, id="last_of_warm_up"),
         pytest.param(10, 0.8, id="peak_is_held"),
         pytest.param(16, 0.8, id="cosine_starts_at_the_peak"),
-        pytest.param(18, 0.2 + 0.6 * (1 + 2**-0.5) / 2, id="quarter"),
-        pytest.param(20, 0.5, id="half_way_is_the_mean"),
-        pytest.param(24, 0.2, id="floor"),
+        pytest.param(18, 0.008 + 0.792 * (1 + 2**-0.5) / 2, id="quarter"),
+        pytest.param(20, 0.404, id="half_way_is_the_mean"),
+        pytest.param(24, 0.008, id="floor"),
     ],
 )
 def test_peak_is_held_until_the_last_decay_steps(step, expected):
