@@ -183,8 +183,8 @@ def check_ap_drop(
         raise UserError(
             f"{artefact.format} reaches AP {ap:.4f}, the Keras network {keras_ap:.4f}: the drop "
             f"of {drop:.4f} is above {limit}. {artefact.path} is kept to be looked at. "
-            "For int8, give more representative images or use tflite_float16; to accept the "
-            "drop, raise --max_export_ap_drop."
+            "Instead of tflite_int8, --export_formats=tflite_float16 is half the size of float32; "
+            "to accept the drop, raise --max_export_ap_drop."
         )
     return drop
 

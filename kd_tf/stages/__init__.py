@@ -9,6 +9,14 @@ from kd_tf import config
 from kd_tf.errors import UserError
 from kd_tf.stages.run import Run, start
 
+_LESS_MEMORY = (
+    "For the stage it happened in, a smaller --STAGE_batch_size, or --STAGE_accumulate=N, which "
+    "changes BatchNorm alone; STAGE is teacher, pretrain (also for the baseline) or finetune. "
+    "Where teachers label, a smaller --pseudo_batch_size. A training that has saved no update "
+    "takes them as they are; one that has must begin anew: add --overwrite. --image_size and "
+    "--precision=bfloat16 save memory too, but finished trainings are done again with them."
+)
+
 
 def run(settings: config.Config) -> None:
     """Does what the settings ask for.
@@ -31,9 +39,7 @@ def run(settings: config.Config) -> None:
             _STAGES[settings.stage](one)
     except tf.errors.ResourceExhaustedError as error:
         raise UserError(
-            f"The device is out of memory: {error.message.splitlines()[0]} Smaller: --batch_size "
-            "(--accumulate=N changes BatchNorm alone), --pseudo_batch_size for teachers, "
-            "--image_size, --precision=bfloat16. The same command goes on from the last checkpoint."
+            f"The device is out of memory: {error.message.splitlines()[0]} {_LESS_MEMORY}"
         ) from error
 
 

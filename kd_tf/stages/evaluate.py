@@ -57,7 +57,10 @@ def evaluate(run: Run) -> bool:
     if own_labels:
         inputs["pseudo"] = run.input_hash(own_labels)
     stage = job.Stage(
-        "evaluate", run.folder("evaluate"), inputs=inputs | {"eval_data": source.fingerprint}
+        "evaluate",
+        run.folder("evaluate"),
+        inputs=inputs | {"eval_data": source.fingerprint},
+        goes_on_from=job.begins_anew,
     )
 
     def work() -> job.Result:

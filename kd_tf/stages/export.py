@@ -37,7 +37,7 @@ def export(run: Run) -> bool:
     source = score.held_out(run) if run.settings.eval_data or run.settings.labeled else None
     if source:
         inputs["eval_data"] = source.fingerprint
-    stage = job.Stage("export", run.folder("export"), inputs=inputs)
+    stage = job.Stage("export", run.folder("export"), inputs=inputs, goes_on_from=job.begins_anew)
 
     def work() -> job.Result:
         # Whatever it was trained in: CPUs are slow in bfloat16, and ONNX and TFLite lack kernels.

@@ -22,6 +22,17 @@ _POLL_S = 2.0
 _PATIENCE_S = 24 * 3600.0
 
 
+def made_anything(folder: str) -> bool:
+    """Whether unfinished work in a folder has left more than the notes of its beginning."""
+    return bool(set(files.list_folder(folder)) - {_STARTED, _FLAGS})
+
+
+def begins_anew(folder: str) -> bool:
+    """For stages that begin anew each time: unfinished work is of no use to them."""
+    del folder
+    return False
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """One folder of work.
@@ -33,6 +44,8 @@ class Stage:
         more_identity: Settings beside those that `Config.identity` lists for the name.
         late_inputs: Gives the content hashes of what is made while the stage works, by name. They
             tell whether a finished stage is still that of its inputs.
+        goes_on_from: Whether the stage would go on from the unfinished work in a folder. Such work
+            is refused to other settings; all else is moved aside for them.
     """
 
     name: str
@@ -40,6 +53,7 @@ class Stage:
     inputs: dict[str, str]
     more_identity: dict[str, manifests.Json] = dataclasses.field(default_factory=dict)
     late_inputs: Callable[[], dict[str, str]] = dict
+    goes_on_from: Callable[[str], bool] = made_anything
 
     def identity(
         self, settings: config.Config, *, finished: bool = False
@@ -187,7 +201,8 @@ def _clear_the_way(stage: Stage, settings: config.Config, *, redo: bool, anew: b
         return
     own_changes = [line for line in changed if not line.startswith(_INPUT)]
     listed = "\n  ".join(changed)
-    if not anew and (own_changes or not redo):
+    worth_keeping = complete or stage.goes_on_from(stage.folder)
+    if worth_keeping and not anew and (own_changes or not redo):
         raise UserError(
             f"{stage.folder} holds the work of other settings or inputs:\n  {listed}\n"
             "Give those settings again, or another --workdir, or --overwrite to do it anew "
@@ -208,7 +223,7 @@ def _begun_otherwise(stage: Stage, settings: config.Config) -> list[str]:
     """What has changed since the unfinished work in the folder was begun."""
     path = files.join(stage.folder, _STARTED)
     # A stage that stopped before it made anything, say for a wrong setting, binds nobody.
-    if not files.exists(path) or not set(files.list_folder(stage.folder)) - {_STARTED, _FLAGS}:
+    if not files.exists(path) or not made_anything(stage.folder):
         return []
     return stage.changes(files.read_json(path), settings, finished=False)
 

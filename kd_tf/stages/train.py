@@ -19,7 +19,7 @@ from kd_tf.specs import names_list
 from kd_tf.stages import job, labels, lesson_checks, pseudo, score
 from kd_tf.stages.run import Run, need_labels
 from kd_tf.teachers.label_job import PREFIX
-from kd_tf.training import loop
+from kd_tf.training import checkpoint, loop
 from kd_tf.training import strategy as strategies
 from kd_tf.training.settings import TrainSettings
 
@@ -152,7 +152,10 @@ def _labeled_input(run: Run, data: labels.LabeledData | None) -> dict[str, str]:
 
 
 def _ensure(run: Run, name: str, inputs: dict[str, str], work) -> bool:
-    stage = job.Stage(name, run.folder(name), inputs=inputs)
+    stage = job.Stage(
+        name, run.folder(name), inputs=inputs,
+        goes_on_from=lambda folder: checkpoint.updates_done(folder) > 0,
+    )  # fmt: skip
     return job.ensure(stage, run, work=work, by_all=True)
 
 

@@ -116,6 +116,11 @@ def read_progress(folder: str) -> Progress:
     )
 
 
+def updates_done(folder: str) -> int:
+    """Of the newest checkpoint; 0 where there is none."""
+    return read_progress(folder).step if files.exists(files.join(folder, _POINTER)) else 0
+
+
 def restore_best(folder: str, *, variables: dict[str, tf.Variable], step: int) -> None:
     """Puts the weights kept by `save_best` for `step` into the variables."""
     read_variables(_prefix(folder, "best", step), variables)

@@ -117,6 +117,31 @@ def test_ensure_stage_that_made_nothing_takes_other_settings(folder):
     assert _ensure(folder, _Work(folder), teacher_steps=7) is True
 
 
+@pytest.mark.parametrize(
+    ("goes_on_from", "redo"),
+    [
+        pytest.param(job.begins_anew, False, id="begins_anew"),
+        pytest.param(
+            lambda folder: files.exists(files.join(folder, "later")), True, id="too_early"
+        ),
+    ],
+)
+def test_ensure_unfinished_work_nobody_goes_on_from_is_moved_aside(folder, goes_on_from, redo):
+    stage = job.Stage("teacher", folder, inputs={}, goes_on_from=goes_on_from)
+    half = files.join(folder, "half")
+    job.ensure(stage, Run(config.Config(), redo=redo), work=lambda: files.write_text(half, "x"))
+    # Of the same settings, it stays where it is.
+    job.ensure(stage, Run(config.Config(), redo=redo), work=lambda: None)
+    assert files.exists(half)
+    work = _Work(folder)
+    other = Run(config.Config(teacher_steps=7), redo=redo)
+    assert job.ensure(stage, other, work=work) is True
+    assert work.calls == 1 and not files.exists(half)
+    parent = folder.rsplit("/", 1)[0]
+    (old,) = [name for name in files.list_folder(parent) if ".old-" in name]
+    assert files.exists(files.join(parent, old, "half"))
+
+
 def test_ensure_dry_run_touches_nothing(folder):
     work = _Work(folder)
     assert _ensure(folder, work, dry_run=True) is False
