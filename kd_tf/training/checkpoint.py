@@ -8,6 +8,7 @@ import dataclasses
 import re
 
 import tensorflow as tf
+from absl import logging
 
 from kd_tf import files
 from kd_tf.errors import UserError
@@ -18,6 +19,7 @@ _POINTER = "checkpoint.json"
 _NUM_KEPT = 2
 # Not --overwrite: of an unfinished stage with the same settings it goes on.
 _ANEW = "To begin anew, rename or delete the folder of this training."
+_DAMAGED = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 _NAME = re.compile(r"^((?:step|best)-\d{9})\.(?:index|data-.*)$")
 
 
@@ -29,6 +31,11 @@ class Evaluation:
     ap: float
 
 
+def is_better(new: Evaluation, *, than: Evaluation) -> bool:
+    """Of equals the earlier stays, but for a score of 0, which does not tell them apart."""
+    return new.ap > than.ap or new.ap == than.ap == 0.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Progress:
     """How far a run is.
@@ -38,6 +45,7 @@ class Progress:
         saved: Steps with a checkpoint, ascending.
         evaluations: In order of their steps.
         best: The first of the highest AP, or the last where that is 0; its weights are kept.
+            None beside evaluations where they were lost.
     """
 
     step: int = 0
@@ -81,6 +89,9 @@ def restore(
 ) -> Progress | None:
     """Puts the newest checkpoint into the variables and says how far it had come.
 
+    The best weights are given up, with a warning, where they cannot be read or are newer than
+    that checkpoint.
+
     Returns:
         None where the folder holds no checkpoint.
 
@@ -97,10 +108,18 @@ def restore(
     if not present:
         raise UserError(f"{path} names checkpoints {pointer['saved']}, none is there. {_ANEW}")
     step = present[-1]
-    read_variables(_prefix(folder, "step", step), variables)
+    read_variables(
+        _prefix(folder, "step", step),
+        variables,
+        advice=f"Delete its files to go on from the one before it. {_ANEW}",
+    )
     evaluations = tuple(Evaluation(**e) for e in pointer["evaluations"] if e["step"] <= step)
     best = Evaluation(**pointer["best"]) if pointer["best"] else None
-    if best and best.step > step:
+    if best and (lost := _why_lost(folder, best, step=step)):
+        logging.warning(
+            "The best weights of %s, of step %d with AP %.4f, are lost: %s.",
+            folder, best.step, best.ap, lost,
+        )  # fmt: skip
         best = None
     return Progress(step=step, saved=tuple(present), evaluations=evaluations, best=best)
 
@@ -123,7 +142,11 @@ def updates_done(folder: str) -> int:
 
 def restore_best(folder: str, *, variables: dict[str, tf.Variable], step: int) -> None:
     """Puts the weights kept by `save_best` for `step` into the variables."""
-    read_variables(_prefix(folder, "best", step), variables)
+    read_variables(
+        _prefix(folder, "best", step),
+        variables,
+        advice="The same command chooses again among the weights that are left.",
+    )
 
 
 def write_pointer(folder: str, *, progress: Progress, settings: TrainSettings) -> None:
@@ -158,26 +181,47 @@ def write_variables(prefix: str, variables: dict[str, tf.Variable]) -> None:
     )
 
 
-def read_variables(prefix: str, variables: dict[str, tf.Variable]) -> None:
+def read_variables(prefix: str, variables: dict[str, tf.Variable], *, advice: str) -> None:
     """Assigns every variable, on every replica, its value under the same name.
+
+    Args:
+        prefix: Of the checkpoint's files.
+        variables: Name -> variable.
+        advice: What to do where a file is damaged.
 
     Raises:
         UserError: A name, shape or dtype differs, or a file is damaged.
     """
     try:
-        # tf.train.load_checkpoint globs for the prefix first, which fails on ram://.
-        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+        reader = _reader(prefix)
         shapes = reader.get_variable_to_shape_map()
         _check_same(prefix, {n: tuple(s) for n, s in shapes.items()}, variables)
         for name, variable in variables.items():
             variable.assign(tf.cast(reader.get_tensor(name), variable.dtype))
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
+    except _DAMAGED as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"Checkpoint {prefix} is damaged ({str(error).splitlines()[0]}). Delete its files to "
-            f"go on from the one before it. {_ANEW}"
+            f"Checkpoint {prefix} is damaged ({str(error).splitlines()[0]}). {advice}"
         ) from error
+
+
+def _why_lost(folder: str, best: Evaluation, *, step: int) -> str | None:
+    """What keeps a run that goes on after `step` from its best weights; None if nothing does."""
+    if best.step > step:
+        return f"the run goes on from step {step}, before them"
+    try:
+        reader = _reader(_prefix(folder, "best", best.step))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)  # Compares the checksum.
+    except _DAMAGED as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def _reader(prefix: str) -> tf.compat.v1.train.NewCheckpointReader:
+    # tf.train.load_checkpoint globs for the prefix first, which fails on ram://.
+    return tf.compat.v1.train.NewCheckpointReader(prefix)
 
 
 def _check_same(

@@ -10,7 +10,7 @@ from absl import logging
 
 from kd_tf import progress as progress_bars
 from kd_tf.training import call as calls
-from kd_tf.training import checkpoint, ema, stopping, summaries, train_step
+from kd_tf.training import checkpoint, ema, resume, stopping, summaries, train_step
 from kd_tf.training import settings as all_settings
 from kd_tf.training import strategy as strategies
 from kd_tf.training.checkpoint import Evaluation, Progress
@@ -105,8 +105,7 @@ def train(
     train_step.warn_of_few_images(
         state.network.model, settings=settings, num_replicas=strategy.num_replicas_in_sync
     )
-    found = checkpoint.restore(folder, variables=state.named_variables(), settings=settings)
-    done = found or Progress()
+    done = resume.resume(state, settings=settings, folder=folder, strategy=strategy)
     log = summaries.open_log(
         folder if strategies.is_chief(strategy) else None,
         step=done.step,
@@ -218,7 +217,7 @@ def _validate_if_due(run: _Run, done: Progress) -> Progress:
         return done
     with ema.swapped(run.state.averaged, run.state.average):
         new = Evaluation(step=done.step, ap=_finite(run.validate(run.state.network)))
-        better = done.best is None or _is_better(new, than=done.best)
+        better = done.best is None or checkpoint.is_better(new, than=done.best)
         if better:
             checkpoint.save_best(run.folder, variables=run.state.model_variables(), step=done.step)
     run.log.pending.append({"step": done.step, "val_ap": new.ap})
@@ -228,11 +227,6 @@ def _validate_if_due(run: _Run, done: Progress) -> Progress:
     )
     checkpoint.write_pointer(run.folder, progress=done, settings=run.settings)
     return done
-
-
-def _is_better(new: Evaluation, *, than: Evaluation) -> bool:
-    """Of equals the earlier stays, but for a score of 0, which does not tell them apart."""
-    return new.ap > than.ap or new.ap == than.ap == 0.0
 
 
 def _finite(ap: float) -> float:

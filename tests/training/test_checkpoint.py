@@ -37,6 +37,7 @@ def folder(request, tmp_path):
 def test_restore_gives_back_every_value(folder):
     assert checkpoint.restore(folder, variables=_variables(0.0), settings=SETTINGS) is None
     scored = (Evaluation(2, 0.25), Evaluation(4, 0.125))
+    checkpoint.save_best(folder, variables=_variables(2.0), step=2)
     _save(folder, 5, progress=Progress(evaluations=scored, best=scored[0]))
     variables = _variables(0.0)
     got = checkpoint.restore(folder, variables=variables, settings=SETTINGS)
@@ -66,7 +67,7 @@ def test_a_save_that_was_cut_off_does_not_count(tmp_path):
     assert checkpoint.restore(folder, variables=_variables(0.0), settings=SETTINGS).step == 3
 
 
-def test_restore_falls_back_when_the_newest_was_deleted(tmp_path):
+def test_restore_falls_back_when_the_newest_was_deleted(tmp_path, caplog):
     folder = str(tmp_path)
     scored = (Evaluation(2, 0.25), Evaluation(3, 0.5))
     progress = _save(folder, 2, progress=Progress(evaluations=scored, best=scored[1]))
@@ -75,6 +76,31 @@ def test_restore_falls_back_when_the_newest_was_deleted(tmp_path):
         file.unlink()
     got = checkpoint.restore(folder, variables=_variables(0.0), settings=SETTINGS)
     assert got == Progress(step=2, saved=(2,), evaluations=scored[:1], best=None)
+    assert "of step 3 with AP 0.5000, are lost: the run goes on from step 2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content"),
+    [
+        pytest.param("best-*.data-*", b"short", id="truncated"),
+        pytest.param("best-*.data-*", b"\0" * 32, id="other_bytes"),
+        pytest.param("best-*.data-*", None, id="missing_data"),
+        pytest.param("best-*.index", None, id="missing"),
+    ],
+)
+def test_restore_gives_up_best_weights_that_cannot_be_read(tmp_path, caplog, pattern, content):
+    folder, scored = str(tmp_path), (Evaluation(2, 0.25),)
+    checkpoint.save_best(folder, variables=_variables(2.0), step=2)
+    _save(folder, 3, progress=Progress(evaluations=scored, best=scored[0]))
+    whole = checkpoint.restore(folder, variables=_variables(0.0), settings=SETTINGS)
+    assert whole.best == scored[0] and not caplog.text
+    (path,) = tmp_path.glob(f"checkpoints/{pattern}")
+    path.unlink() if content is None else path.write_bytes(content)
+    got = checkpoint.restore(folder, variables=_variables(0.0), settings=SETTINGS)
+    assert got == Progress(step=3, saved=(3,), evaluations=scored, best=None)
+    assert "of step 2 with AP 0.2500, are lost: " in caplog.text
+    with pytest.raises(UserError, match=r"is damaged .*The same command chooses again"):
+        checkpoint.restore_best(folder, variables=_variables(0.0), step=2)
 
 
 def test_restore_refuses_a_damaged_file(tmp_path):

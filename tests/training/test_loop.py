@@ -154,6 +154,42 @@ def test_train_of_equal_validations_keeps_the_first_but_of_zeros_the_last(
     assert ("All 4 validations scored 0" in caplog.text) == (not any(scores))
 
 
+@pytest.mark.parametrize(
+    ("judge_start", "scores", "kept"),
+    [
+        pytest.param(True, (0.5, 0.75, 0.25, 0.375), 0, id="first_weights"),
+        pytest.param(True, (0.125, 0.75, 0.25, 0.25), 10, id="those_of_the_checkpoint"),
+        pytest.param(False, (0.5, 0.75, 0.25, 0.375), 12, id="later_ones"),
+    ],
+)
+def test_train_chooses_again_where_the_best_weights_are_damaged(
+    tmp_path, judge_start, scores, kept
+):
+    """Damaged are those of step 5, while the run stands at step 10 of 12."""
+    settings = dataclasses.replace(SETTINGS, judge_start=judge_start)
+    steps = iter((0, 5, 10, 12) if judge_start else (5, 10, 12))
+    score_of, seen = dict(zip((0, 5, 10, 12), scores, strict=True)), {}
+
+    def validate(network):
+        step = next(steps)
+        seen[step] = fakes.weights(network)
+        return score_of[step]
+
+    def fail(step):
+        if step == 11:
+            raise InterruptedError
+
+    with pytest.raises(tf.errors.OpError, match="InterruptedError"):
+        _train(tmp_path, settings=settings, validate=validate, before=fail)
+    (data,) = tmp_path.glob("checkpoints/best-000000005.data-*")
+    data.write_bytes(data.read_bytes()[:10])
+    result = _train(tmp_path, settings=settings, validate=validate)
+    assert result.best == checkpoint.Evaluation(kept, score_of[kept])
+    assert [(e.step, e.ap) for e in result.evaluations] == [(s, score_of[s]) for s in seen]
+    for got, expected in zip(fakes.weights(result.network), seen[kept], strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
 def test_train_stops_at_a_loss_that_is_not_finite(tmp_path):
     with pytest.raises(stopping.TrainingDivergedError) as caught:
         _train(tmp_path, bad_step=7)
