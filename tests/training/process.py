@@ -106,7 +106,7 @@ def _train(arguments, strategy, before):
         batches=fakes.batches(batch_size=settings.batch_size, before=before),
         settings=settings,
         folder=arguments.folder,
-        validate=fakes.validate if arguments.strategy == "one" else None,
+        validate=fakes.validate,
         strategy=strategy,
     )
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from kd_tf.training import summaries
+from kd_tf.training import checkpoint, summaries
 from tests.training import process
 from tests.training.process import Arguments
 
@@ -19,6 +19,8 @@ EQUAL = {
     "clip_norm": 0.5,
     "accumulate": 2,
     "weight_decay": 0.01,
+    "eval_every": 2,
+    "judge_start": True,
 }
 LONG = {
     "steps": 24,
@@ -82,7 +84,7 @@ def references(tmp_path_factory) -> dict[str, Arguments]:
 
 
 def test_two_replicas_give_the_weights_of_one(tmp_path, references):
-    """With clipping, decay and EMA, here in whole batches, there in micro-batches."""
+    """And its scores; with clipping, decay and EMA, whole batches here, micro-batches there."""
     settings = EQUAL | {"accumulate": 1}
     two = _arguments(
         tmp_path, "two", settings=settings, frozen=True, strategy="mirrored", replicas=2
@@ -90,6 +92,17 @@ def test_two_replicas_give_the_weights_of_one(tmp_path, references):
     _finish(two)
     assert "finished with 2 replicas" in process.log_of(two)
     _assert_equal(two, references["equal"], atol=1e-5)
+    _assert_same_validations(two, references["equal"])
+
+
+def _assert_same_validations(one, other):
+    first, second = (
+        checkpoint.read_progress(arguments.folder).evaluations for arguments in (one, other)
+    )
+    assert [e.step for e in first] == [e.step for e in second] == [0, 2, 4, 5]
+    scores = [[e.ap for e in evaluations] for evaluations in (first, second)]
+    assert len(set(scores[0])) == 4
+    np.testing.assert_allclose(scores[0], scores[1], rtol=0, atol=1e-5)
 
 
 def test_resume_after_five_interruptions_is_bit_identical(tmp_path, references):
@@ -153,6 +166,7 @@ def test_two_workers_give_the_weights_of_one(tmp_path, references):
     for arguments in workers:
         assert "finished with 2 replicas" in process.log_of(arguments)
         _assert_equal(arguments, references["equal"], atol=1e-5)
+    _assert_same_validations(workers[0], references["equal"])
 
 
 @pytest.mark.slow
@@ -176,7 +190,8 @@ def test_a_killed_worker_stops_the_others_and_all_go_on(tmp_path, victim):
         for arguments, tf_config in zip(workers, _tf_configs(), strict=True)
     ]
     assert [r.wait(200) for r in again] == [0, 0], process.log_of(workers[0])
-    steps = [row["step"] for row in summaries.read_metrics(workers[0].folder)]
+    rows = summaries.read_metrics(workers[0].folder)
+    steps = [row["step"] for row in rows if "loss" in row]
     assert steps == list(range(1, LONG["steps"] + 1))
     _assert_equal(workers[0], workers[1], atol=0)
 
