@@ -8,7 +8,7 @@ import numpy as np
 from kd_tf.data.scenes import CLASS_NAMES, render_scene
 from kd_tf.geometry.detections import Detections, Needs, no_detections
 
-SIZE = 64
+NUM, SIZE = 24, 64
 
 
 class Oracle:
@@ -20,7 +20,7 @@ class Oracle:
         self._score, self._wrong = float(score), int(wrong)
         self._known: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
         for split in ("train", "unlabeled"):
-            for index in range(24):
+            for index in range(NUM):
                 image, labels = render_scene(seed=0, index=index, size=SIZE, split=split)
                 self._known[_digest(image)] = labels.boxes, labels.classes
 

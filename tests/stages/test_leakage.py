@@ -4,29 +4,13 @@ import dataclasses
 
 import pytest
 
-from kd_tf import config, files, manifests, stages
+from kd_tf import files, manifests, stages
 from kd_tf.data.scenes import CLASS_NAMES
 from kd_tf.data.shards import RecordSet
 from kd_tf.errors import UserError
 from kd_tf.stages import preflight
 from kd_tf.stages.run import Run
-
-NUM = 24
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return config.Config(
-        stage="pseudo",
-        workdir=str(tmp_path / "run"),
-        labeled=(f"scenes:train?num={NUM}&size=64",),
-        unlabeled=(f"scenes:unlabeled?num={NUM}&size=64",),
-        val_fraction=0.5,
-        image_size="64x64",
-        teacher=("python:tests.stages.oracle:build?name=all",),
-        score_threshold="0.5",
-        num_shards=3,
-    )
+from tests.stages.oracle import NUM
 
 
 def _num_labelled(settings) -> int:

@@ -5,30 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kd_tf import config, files, manifests, stages
+from kd_tf import files, manifests, stages
 from kd_tf.data import records
 from kd_tf.data.scenes import CLASS_NAMES, render_scene, scene_labels
 from kd_tf.data.scenes_png import encode_png
 from kd_tf.data.shards import RecordSet
 from kd_tf.errors import UserError
+from tests.stages.oracle import NUM
 
 HALF, REST = CLASS_NAMES[:4], CLASS_NAMES[4:]
-NUM = 24
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return config.Config(
-        stage="pseudo",
-        workdir=str(tmp_path / "run"),
-        labeled=(f"scenes:train?num={NUM}&size=64",),
-        unlabeled=(f"scenes:unlabeled?num={NUM}&size=64",),
-        val_fraction=0.5,
-        image_size="64x64",
-        teacher=("python:tests.stages.oracle:build?name=all",),
-        score_threshold="0.5",
-        num_shards=3,
-    )
 
 
 def _pseudo(settings) -> list[records.Record]:
