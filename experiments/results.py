@@ -151,8 +151,8 @@ def _scores(grid: Grid, row: str, found: dict[int, tuple[Measured, str]]) -> lis
 
 
 def _chosen(curve: Sequence[tuple[int, float]]) -> tuple[int, float] | None:
-    """(step, validation AP) of the weights that a training delivered."""
-    return max(curve, key=lambda point: (point[1], point[0])) if curve else None
+    """(step, validation AP) of the weights that a training delivers: the first of the best."""
+    return max(curve, key=lambda point: point[1]) if curve else None
 
 
 def _difference(rows: Rows, a: str, b: str) -> dict | None:

@@ -125,6 +125,8 @@ class Fusing:
     def _refuse_leakage(self, seen: Iterable[Prediction]) -> None:
         """The student must not learn from images that choose its checkpoint, or that score it."""
         settings = self.run.settings
+        if not (self.data or settings.eval_data):
+            return
         allowed = set(names_list(settings.allow_leakage))
         used = {one.sha256: one.key for one in seen if one.sha256}
         flags = " ".join(f"--unlabeled={text}" for text in settings.unlabeled) or "--labeled"

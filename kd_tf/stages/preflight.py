@@ -2,11 +2,12 @@
 
 from kd_tf import checks, config, files, manifests
 from kd_tf.data.items import Source
+from kd_tf.data.shards import RecordSet
 from kd_tf.data.sources import open_source
 from kd_tf.errors import UserError
 from kd_tf.export import formats
 from kd_tf.specs import DATA_KINDS, names_list, parse
-from kd_tf.stages import labels, score
+from kd_tf.stages import labels, pseudo, score
 from kd_tf.stages.run import Run
 from kd_tf.teachers import categories
 
@@ -58,9 +59,10 @@ def _check_held_out(run: Run, held_out: Source) -> None:
 
 
 def _labelled_already(run: Run) -> tuple[str, ...]:
-    """Stage pseudo, where it has finished and is of these unlabelled images."""
-    folder = run.folder("pseudo")
-    if not (run.settings.unlabeled and manifests.is_complete(folder)):
+    """Stage pseudo, where it has finished and holds none but these unlabelled images."""
+    folder, settings = run.folder("pseudo"), run.settings
+    if settings.overwrite or not (settings.unlabeled and manifests.is_complete(folder)):
         return ()
-    made_of = manifests.read(folder).identity["unlabeled"]
-    return ("pseudo",) if tuple(made_of) == run.settings.unlabeled else ()
+    listing = pseudo.images(run)
+    wanted = {listing.key(item) for item in listing.items}
+    return ("pseudo",) if wanted.issuperset(RecordSet.open(folder).source_ids) else ()

@@ -17,7 +17,7 @@ from kd_tf.stages import job, labels, teachers
 from kd_tf.stages.fusing import THRESHOLDS, Fusing, coverage
 from kd_tf.stages.run import Run
 from kd_tf.stages.teachers import Question
-from kd_tf.teachers import thresholds
+from kd_tf.teachers import predict_job, thresholds
 from kd_tf.teachers.beside import Beside
 from kd_tf.teachers.label_job import remove_orphans
 
@@ -94,6 +94,8 @@ def _label(
     *first, last = asked
     answers, trials = [one.answers for one in asked], [one.answers for one in tried]
     num_shards = run.settings.num_shards
+    for one in answers:
+        predict_job.forget_repaired(last.source, folder=one.folder, num_shards=num_shards)
     told = [one.folder for one in (*answers, *trials)]
     remove_orphans(run.folder("pseudo"), answers=told, num_shards=num_shards)
     on_load = _refuse_unfit(run, asked, tried, data=data)

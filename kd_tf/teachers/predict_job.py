@@ -3,12 +3,13 @@
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from absl import logging
 
 from kd_tf import files, manifests, progress
+from kd_tf.data.batches import load
 from kd_tf.data.items import Source
 from kd_tf.data.predict import Recaller, predict
 from kd_tf.data.rejects import check_fraction, count_rejects
@@ -81,11 +82,11 @@ def label_predictions(
         What became of the images, or None where other workers have shards to finish.
 
     Raises:
-        UserError: The folder belongs to another listing, too many images are unusable
-            (shards that hold some are removed), or the teacher fails.
+        UserError: The folder belongs to another listing, too many images are unusable,
+            or the teacher fails.
     """
-    limit, counts = _Limit(source, name, folder, work), _listed(source)
-    limit.check(counts, shards=())
+    limit, counts = _Limit(source, name, work), _listed(source)
+    limit.check(counts)
     with clear_write_errors(folder):
         _freeze_listing(source, folder)
     todo = [k for k in work.shards() if not files.exists(_path(folder, k, work.num_shards))]
@@ -138,8 +139,32 @@ def count_predictions(source: Source, *, folder: str, work: Work, name: str) -> 
     for shard in range(work.num_shards):
         for stored in _whole_shard(source, shard, folder=folder, num_shards=work.num_shards):
             _count(counts, stored)
-    _Limit(source, name, folder, work).check(counts, shards=range(work.num_shards))
+    _Limit(source, name, work).check(counts)
     return counts
+
+
+def forget_repaired(source: Source, *, folder: str, num_shards: int) -> None:
+    """Removes shards of unfinished work that left out an image which can be used by now.
+
+    The teacher looks at their images again; shards whose rejects are as they were stay.
+    """
+    if manifests.is_complete(folder):
+        return
+    for shard in range(num_shards):
+        path = _path(folder, shard, num_shards)
+        if not files.exists(path):
+            continue
+        if any(_is_repaired(source, stored) for stored in read_predictions(path)):
+            logging.info("%s: made anew, an image that it left out was repaired.", path)
+            for one in (path, path + INDEX_SUFFIX):
+                files.remove_if_there(one)
+
+
+def _is_repaired(source: Source, stored: Prediction) -> bool:
+    if not stored.reason or stored.row >= len(source.items):
+        return False
+    same = source.key(source.items[stored.row]) == stored.key
+    return same and not load(source, stored.row)[1].reason
 
 
 @contextlib.contextmanager
@@ -160,22 +185,17 @@ class _Limit:
 
     source: Source
     name: str
-    folder: str
     work: Work
 
-    def check(self, counts: Counts, *, shards: Iterable[int]) -> None:
-        """Raises UserError above the limit; those of the shards that hold rejects go first."""
+    def check(self, counts: Counts) -> None:
+        """Raises UserError above the limit."""
         left_out = sum(reject.whole_image for reject in self.source.rejects)
-        try:
-            check_fraction(
-                counts,
-                max_bad_fraction=self.work.max_bad_fraction,
-                where=f"teacher {self.name}",
-                num_images=len(self.source.items) + left_out,
-            )
-        except UserError:
-            _forget_rejects(self.folder, shards=shards, num_shards=self.work.num_shards)
-            raise
+        check_fraction(
+            counts,
+            max_bad_fraction=self.work.max_bad_fraction,
+            where=f"teacher {self.name}",
+            num_images=len(self.source.items) + left_out,
+        )
 
     def watch(
         self, stored: Iterator[Prediction], *, counts: Counts, bar: progress.tqdm.tqdm
@@ -184,7 +204,7 @@ class _Limit:
         for prediction in stored:
             _count(counts, prediction)
             if prediction.reason:
-                self.check(counts, shards=self.work.shards())
+                self.check(counts)
             bar.update()
             yield prediction
 
@@ -225,16 +245,6 @@ def _count(counts: Counts, stored: Prediction) -> None:
         counts.written += 1
     if stored.num_outside:
         counts.skipped_boxes["in the padding, outside the image"] += stored.num_outside
-
-
-def _forget_rejects(folder: str, *, shards: Iterable[int], num_shards: int) -> None:
-    """Removes the shards that hold unusable images, so that the next run looks at them again."""
-    for shard in shards:
-        path = _path(folder, shard, num_shards)
-        if files.exists(path) and any(stored.reason for stored in read_predictions(path)):
-            files.remove_if_there(files.join(folder, manifests.FILE_NAME))
-            for one in (path, path + INDEX_SUFFIX):
-                files.remove_if_there(one)
 
 
 def _whole_shard(

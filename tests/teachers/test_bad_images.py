@@ -7,9 +7,9 @@ import pytest
 from kd_tf.data.items import Reject
 from kd_tf.data.shards import RecordSet, write_shard
 from kd_tf.errors import UserError
-from kd_tf.manifests import Counts
+from kd_tf.manifests import Counts, Manifest, write
 from kd_tf.teachers.label_job import remove_orphans
-from kd_tf.teachers.predict_job import Work, missing_shards
+from kd_tf.teachers.predict_job import Work, forget_repaired, missing_shards
 from kd_tf.teachers.predictions import read_predictions, to_bytes
 from tests.teachers.made import RectangleTeacher, contents, label, made_source
 
@@ -67,6 +67,18 @@ def test_label_shard_without_exactly_its_rows_is_refused(tmp_path, kept):
     assert label(source, tmp_path, work=Work(1)).written == 3
 
 
+def test_finished_predictions_are_kept_whatever_is_counted_later(tmp_path):
+    source, folder = made_source(10, bad={2: b""}), tmp_path / "predictions" / "one"
+    label(source, tmp_path, work=Work(2, max_bad_fraction=0.2))
+    before = contents(folder)
+    with pytest.raises(UserError, match="1 of 10 images cannot be used"):
+        label(source, tmp_path, work=Work(2, max_bad_fraction=0.05))
+    assert contents(folder) == before
+    write(str(folder), Manifest("predictions", {}))
+    forget_repaired(made_source(10), folder=str(folder), num_shards=2)
+    assert missing_shards(str(folder), num_shards=2) == []
+
+
 def _label_shared(source, folder, *, num_workers) -> Counts | None:
     for index in range(num_workers):
         work = Work(4, index, num_workers, batch_size=4, max_bad_fraction=0.1)
@@ -83,10 +95,12 @@ def test_label_goes_on_with_repaired_images(tmp_path, num_workers, bad):
     damaged = made_source(40, bad=dict.fromkeys(bad, b""))
     with pytest.raises(UserError, match=r"5 of 40 images"):
         _label_shared(damaged, tmp_path / "team", num_workers=num_workers)
-    remove_orphans(
-        str(tmp_path / "team" / "pseudo"), answers=[str(tmp_path / "team" / "predictions" / "one")],
-        num_shards=4,
-    )  # fmt: skip
+    folder = str(tmp_path / "team" / "predictions" / "one")
+    for source, is_kept in ((damaged, True), (made_source(40), False)):
+        before = missing_shards(folder, num_shards=4)
+        forget_repaired(source, folder=folder, num_shards=4)
+        assert (missing_shards(folder, num_shards=4) == before) == is_kept
+    remove_orphans(str(tmp_path / "team" / "pseudo"), answers=[folder], num_shards=4)
     assert _label_shared(made_source(40), tmp_path / "team", num_workers=num_workers).written == 40
     _label_shared(made_source(40), tmp_path / "whole", num_workers=1)
     for part in ("pseudo", "predictions/one"):
