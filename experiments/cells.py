@@ -200,7 +200,9 @@ def take_over(cell: Cell) -> None:
             continue
         part = cell.folder / f"{name}.part"
         shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(source, part, copy_function=_link, ignore=shutil.ignore_patterns("*.old-*"))
+        # A linked lock would be one lock for both folders.
+        ignore = shutil.ignore_patterns("*.old-*", "*.lock")
+        shutil.copytree(source, part, copy_function=_link, ignore=ignore)
         os.replace(part, target)
 
 

@@ -1,10 +1,13 @@
 """The only module that opens a path, so that gs:// and ram:// work where a local path does."""
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import io
 import json
 import os
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -14,6 +17,8 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
+# File systems that cannot lock say so in one of these ways.
+_CANNOT_LOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 # Stores in which a rename is a copy and a delete, while a new object appears whole or not at all.
 _OBJECT_STORES = ("gs://", "s3://")
 
@@ -218,6 +223,40 @@ def walk(folder: str) -> Iterator[str]:
 def _is_child(parent: str, name: str) -> bool:
     """Whether a listed name is really there: ram:// lists `name.old` as `.old` in `name`."""
     return not parent.startswith("ram://") or exists(join(parent, name))
+
+
+@contextlib.contextmanager
+def locked(path: str, *, shared: bool = False) -> Iterator[str | None]:
+    """Holds a lock on a file for the length of the block; it ends with the process at the latest.
+
+    Where nothing can be locked, on gs:// for one, the block runs without.
+
+    Args:
+        path: Is made where it is not there.
+        shared: Whether others may hold it in the same way.
+
+    Yields:
+        None; or, if another process holds it in a way that does not go with this one, which one:
+        "process PID on HOST".
+    """
+    if "://" in path:
+        yield None
+        return
+    make_folder(os.path.dirname(path))
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            yield file.read().strip() or "another process"
+            return
+        except OSError as error:
+            if error.errno not in _CANNOT_LOCK:
+                raise
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield None
 
 
 @contextlib.contextmanager

@@ -1,5 +1,9 @@
 """files.py: the same answers on a local path and in memory."""
 
+import errno
+import os
+import socket
+
 import pytest
 import tensorflow as tf
 
@@ -99,3 +103,32 @@ def test_writing_beside_another_writer(folder, replace):
         files.write_bytes(path, b"fast")
     assert files.read_bytes(path) == (b"slow" if replace else b"fast")
     assert files.list_folder(folder) == ["shared"]
+
+
+def test_a_lock_goes_to_one_or_to_all_that_share_it(tmp_path):
+    path = str(tmp_path / "new" / "lock")
+    with (
+        files.locked(path) as free,
+        files.locked(path) as one,
+        files.locked(path, shared=True) as other,
+    ):
+        assert free is None
+        assert one == other == f"process {os.getpid()} on {socket.gethostname()}"
+    with files.locked(path, shared=True) as first, files.locked(path, shared=True) as second:
+        assert (first, second) == (None, None)
+        with files.locked(path) as third:
+            assert third
+    with files.locked(path) as free:
+        assert free is None
+
+
+def test_what_cannot_be_locked_goes_unlocked(monkeypatch, tmp_path):
+    with files.locked("ram://no/lock") as one, files.locked("ram://no/lock") as other:
+        assert one is other is None
+
+    def refuses(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuses)
+    with files.locked(str(tmp_path / "lock")) as holder:
+        assert holder is None

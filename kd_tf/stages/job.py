@@ -1,12 +1,13 @@
 """When a stage's work is done, repeated, resumed or refused: one rule for every stage."""
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
 import itertools
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from absl import logging
 
@@ -16,6 +17,7 @@ from kd_tf.stages.run import Run
 
 _STARTED = "started.json"
 _FLAGS = "flags.txt"
+_LOCK = "in_use.lock"
 _INPUT = "input: "
 _POLL_S = 2.0
 # Labelling a large data set takes the chief hours; a dead chief is noticed by TensorFlow first.
@@ -24,7 +26,7 @@ _PATIENCE_S = 24 * 3600.0
 
 def made_anything(folder: str) -> bool:
     """Whether unfinished work in a folder has left more than the notes of its beginning."""
-    return bool(set(files.list_folder(folder)) - {_STARTED, _FLAGS})
+    return bool(set(files.list_folder(folder)) - {_STARTED, _FLAGS, _LOCK})
 
 
 def begins_anew(folder: str) -> bool:
@@ -137,7 +139,8 @@ def ensure(
         Whether anything was done.
 
     Raises:
-        UserError: The folder holds work done with other settings, or from other inputs.
+        UserError: The folder holds work done with other settings, or from other inputs; or
+            another process is at work in it.
     """
     settings = run.settings
     if not run.chief or (settings.worker_index and not shared and not settings.dry_run):
@@ -151,17 +154,38 @@ def ensure(
         logging.info("stage %s: would run in %s.", stage.name, stage.folder)
         return False
     _clear_the_way(stage, settings, redo=run.redo, anew=anew)
-    run.redone.add(stage.folder)
+    with _at_work(stage, shared=shared):
+        run.redone.add(stage.folder)
+        _work(stage, settings, work)
+    return True
+
+
+def _work(stage: Stage, settings: config.Config, work: Callable[[], Result | None]) -> None:
     files.write_json(files.join(stage.folder, _STARTED), stage.identity(settings))
     own = dataclasses.replace(settings, stage=_stage_flag(stage.name))
     files.write_text(files.join(stage.folder, _FLAGS), flags.to_flagfile(own))
     logging.info("stage %s: starts in %s.", stage.name, stage.folder)
     start = time.time()
     result = work()
-    if result is None:
-        return True
-    _finish(stage, result, settings=settings, seconds=time.time() - start)
-    return True
+    if result is not None:
+        _finish(stage, result, settings=settings, seconds=time.time() - start)
+
+
+@contextlib.contextmanager
+def _at_work(stage: Stage, *, shared: bool = False) -> Iterator[None]:
+    """Holds the folder, together with those that share its work.
+
+    Raises:
+        UserError: Another process holds it.
+    """
+    with files.locked(files.join(stage.folder, _LOCK), shared=shared) as holder:
+        if holder:
+            raise UserError(
+                f"{holder} is at work in {stage.folder}. Wait until it has finished, or stop it "
+                "(what it has done is kept), and give the same command again; or give another "
+                "--workdir."
+            )
+        yield
 
 
 def _follow_chief(
@@ -210,7 +234,8 @@ def _clear_the_way(stage: Stage, settings: config.Config, *, redo: bool, anew: b
             + ("." if own_changes else "; --stage=all does so by itself.")
         )
     kept = _free_name(f"{stage.folder}.old-{time.strftime('%Y%m%dT%H%M%S')}")
-    files.rename(stage.folder, kept)
+    with _at_work(stage):
+        files.rename(stage.folder, kept)
     logging.info("stage %s: done again, because\n  %s\nOld work: %s", stage.name, listed, kept)
 
 

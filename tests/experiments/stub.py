@@ -31,8 +31,9 @@ def main() -> None:
 
 
 def finish(folder: pathlib.Path, identity: dict) -> None:
-    """Leaves the manifest of a finished stage."""
+    """Leaves the manifest of a finished stage, and its lock."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "in_use.lock").touch()
     content = {"identity": identity, "info": {"commit": "c0ffee", "seconds": 1.0}}
     (folder / "manifest.json").write_text(json.dumps(content))
 

@@ -98,6 +98,9 @@ def test_run_grid_gives_the_parents_stages_as_links(place):
     runs = place / "runs" / "question"
     taken, own = (runs / name / "seed0/pretrain/manifest.json" for name in ("part", "shared"))
     assert taken.stat().st_ino == own.stat().st_ino
+    # A link to a lock is the same lock.
+    assert own.with_name("in_use.lock").exists()
+    assert not taken.with_name("in_use.lock").exists()
 
 
 def test_run_grid_goes_on_after_a_failure(place, monkeypatch):

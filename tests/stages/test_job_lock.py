@@ -1,0 +1,74 @@
+"""Two processes in one folder: they share the work that can be shared, and no other."""
+
+import dataclasses
+
+import pytest
+
+from kd_tf import config, files, manifests
+from kd_tf.errors import UserError
+from kd_tf.stages import job
+from kd_tf.stages.run import Run
+
+IN_USE = r"process \d+ on .+ is at work in .*/teacher\. Wait until it has finished"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return str(tmp_path / "teacher")
+
+
+def _ensure(folder, work, *, shared=False, goes_on_from=job.made_anything, **changes):
+    settings = dataclasses.replace(config.Config(), **changes)
+    stage = job.Stage("teacher", folder, inputs={}, goes_on_from=goes_on_from)
+    return job.ensure(stage, Run(settings, redo=True), work=work, shared=shared)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_second_process_is_refused_while_work_that_is_not_shared_goes_on(folder, shared):
+    def work():
+        with pytest.raises(UserError, match=IN_USE):
+            _ensure(folder, _never, shared=shared)
+        return job.Result()
+
+    assert _ensure(folder, work)
+    assert manifests.is_complete(folder)
+
+
+def test_processes_that_share_the_work_do_it_together(folder):
+    seen = []
+
+    def second():
+        seen.append("second")
+        return job.Result()
+
+    def first():
+        with pytest.raises(UserError, match=IN_USE):
+            _ensure(folder, _never)
+        _ensure(folder, second, shared=True)
+
+    _ensure(folder, first, shared=True)
+    assert seen == ["second"] and manifests.is_complete(folder)
+
+
+def test_unfinished_work_is_not_moved_aside_from_under_a_process(folder):
+    def work():
+        files.write_text(files.join(folder, "half"), "")
+        with pytest.raises(UserError, match=IN_USE):
+            _ensure(folder, _never, goes_on_from=job.begins_anew, teacher_steps=7)
+        assert files.exists(files.join(folder, "half"))
+        return job.Result()
+
+    assert _ensure(folder, work)
+
+
+def test_a_lock_ends_with_the_work_also_where_it_fails(folder):
+    def fails():
+        raise RuntimeError("no power")
+
+    with pytest.raises(RuntimeError, match="no power"):
+        _ensure(folder, fails)
+    assert _ensure(folder, job.Result)
+
+
+def _never():
+    raise AssertionError("worked beside another process")
