@@ -177,7 +177,7 @@ class Config:
     )
     worker_index: int = _labels(0, "Which worker this is.", low=0, stages=())
     num_workers: int = _labels(1, "How many workers label together.", low=1, stages=())
-    pseudo_batch_size: int = _labels(16, "Images the teacher sees at once.", low=1, stages=())
+    pseudo_batch_size: int = _labels(16, "Images at once, over all devices.", low=1, stages=())
 
     teacher_model: str = _train(
         "yolov8_xs", "Network of stage teacher.", stages=("teacher",), choices=NAMES

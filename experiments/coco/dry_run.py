@@ -36,6 +36,7 @@ _REPLACED = {
     "jit_compile": False,
     "backbone_weights": "",
     "batch_size": 4,  # what the largest --accumulate of the recipes divides
+    "pseudo_batch_size": 4,
     "image_size": "160x160",
     "teacher_steps": 2,
     "pretrain_steps": 2,

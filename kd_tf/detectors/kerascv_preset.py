@@ -7,7 +7,7 @@ import keras_cv
 import tensorflow as tf
 
 from kd_tf import files
-from kd_tf.detectors import backbones
+from kd_tf.detectors import backbones, replicas
 from kd_tf.detectors.network import IOU_THRESHOLD, Network
 from kd_tf.detectors.network_detector import NetworkDetector
 from kd_tf.errors import UserError
@@ -40,6 +40,7 @@ def load_preset(
     score_floor: float = 0.01,
     iou_threshold: float = IOU_THRESHOLD,
     max_detections: int = 100,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> NetworkDetector:
     """A detector that KerasCV's authors trained, with our suppression behind it.
 
@@ -50,27 +51,15 @@ def load_preset(
         score_floor: Lowest score reported.
         iou_threshold: Overlap above which the worse box of a class falls.
         max_detections: Most detections of an image.
+        strategy: Whose replicas share the images; None is one device.
 
     Raises:
         UserError: An unknown preset, no network, or a file that does not fit.
     """
     if preset not in DETECTOR_PRESETS:
         raise UserError(f"No detector preset {preset!r}. Known: {', '.join(DETECTOR_PRESETS)}.")
-    if weights:
-        model = _build(preset)
-        _load_weights(model, weights)
-    else:
-        model = _fetch(preset, _family(preset), bounding_box_format="xyxy")
-        model._prediction_decoder = _Undecided()
-    network = Network(
-        preset,
-        _CLASS_NAMES,
-        _IMAGE_SIZE,
-        "float32",
-        # RetinaNet names its one input and wants a dict.
-        keras.Model(model.inputs[0], model.output),
-        _PresetHead(model, preset == _YOLO),
-    )
+    with replicas.scope(strategy):
+        network = _load_network(preset, weights)
     return NetworkDetector(
         network,
         batch_size=batch_size,
@@ -78,6 +67,7 @@ def load_preset(
         iou_threshold=iou_threshold,
         max_detections=max_detections,
         needs=Needs(_CLASS_NAMES, *_IMAGE_SIZE, resize="letterbox_top_left", pad_value=0),
+        strategy=strategy,
     )
 
 
@@ -124,6 +114,24 @@ class _PresetHead:
     def loss(self, outputs: dict[str, tf.Tensor], labels: dict[str, tf.Tensor]):
         """Not to be had. Raises UserError."""
         raise UserError("A KerasCV preset can label images, not be trained; use --teacher_model.")
+
+
+def _load_network(preset: str, weights: str | None) -> Network:
+    if weights:
+        model = _build(preset)
+        _load_weights(model, weights)
+    else:
+        model = _fetch(preset, _family(preset), bounding_box_format="xyxy")
+        model._prediction_decoder = _Undecided()
+    return Network(
+        preset,
+        _CLASS_NAMES,
+        _IMAGE_SIZE,
+        "float32",
+        # RetinaNet names its one input and wants a dict.
+        keras.Model(model.inputs[0], model.output),
+        _PresetHead(model, preset == _YOLO),
+    )
 
 
 def _family(preset: str) -> type:

@@ -10,6 +10,7 @@ from kd_tf import files, manifests
 from kd_tf.data.items import Source
 from kd_tf.data.predict import Recaller
 from kd_tf.data.rejects import check_fraction
+from kd_tf.detectors import replicas
 from kd_tf.detectors.network import count_parameters
 from kd_tf.detectors.network_detector import NetworkDetector
 from kd_tf.detectors.saving import load_network, read_spec
@@ -72,7 +73,7 @@ def evaluate(run: Run) -> bool:
 def _trained(run: Run) -> dict[str, _Model]:
     """The networks of the training stages that have finished, and what was exported."""
     models = {
-        name: _Model(run.input_hash(run.folder(name)), _network_loader(run.folder(name)))
+        name: _Model(run.input_hash(run.folder(name)), _network_loader(run, name))
         for name in TRAINED
         if manifests.is_complete(run.folder(name))
     }
@@ -84,10 +85,11 @@ def _trained(run: Run) -> dict[str, _Model]:
     return models
 
 
-def _network_loader(folder: str) -> Callable[[], tuple]:
+def _network_loader(run: Run, stage: str) -> Callable[[], tuple]:
     def read() -> tuple[Detector, Sequence[float], int]:
-        network = load_network(files.join(folder, "model.keras"))
-        detector = NetworkDetector(network, batch_size=score.BATCH_SIZE)
+        with replicas.scope(run.strategy):
+            network = load_network(run.folder(stage, "model.keras"))
+        detector = NetworkDetector(network, batch_size=score.BATCH_SIZE, strategy=run.strategy)
         return detector, score.working_thresholds(network), count_parameters(network)
 
     return read

@@ -68,10 +68,15 @@ def start(settings: config.Config) -> Run:
     given, settings = settings, config.with_defaults(settings)
     if settings.eval_data != given.eval_data and settings.stage in _SCORING:
         _refuse_other_data(settings)
-    trains = settings.stage in (*config.TRAINING, "pseudo", "all") and not settings.dry_run
     # First of all: some strategies must be there before any TensorFlow operation.
-    strategy = build_strategy(settings.strategy, tpu=settings.tpu) if trains else None
+    strategy = build_strategy(settings.strategy, tpu=settings.tpu) if _computes(settings) else None
     return Run(settings, redo=settings.stage == "all", strategy=strategy)
+
+
+def _computes(settings: config.Config) -> bool:
+    """Whether the devices of --strategy have something to do."""
+    stages = (*config.TRAINING, "pseudo", "evaluate", "all")
+    return settings.stage in stages and not settings.dry_run
 
 
 def _refuse_other_data(settings: config.Config) -> None:

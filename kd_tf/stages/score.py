@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import tensorflow as tf
 from absl import logging
 
 from kd_tf import manifests, progress
@@ -38,8 +39,10 @@ class Validator:
     the moment.
     """
 
-    def __init__(self, source: Source, truth: GroundTruth):
-        self._source, self._truth = source, truth
+    def __init__(
+        self, source: Source, truth: GroundTruth, *, strategy: tf.distribute.Strategy | None
+    ):
+        self._source, self._truth, self._strategy = source, truth, strategy
         self._detectors: dict[int, NetworkDetector] = {}
 
     def __call__(self, network: Network) -> float:
@@ -58,17 +61,25 @@ class Validator:
 
     def _predict(self, network: Network) -> Iterator[Predicted]:
         detector = self._detectors.setdefault(
-            id(network), NetworkDetector(network, batch_size=BATCH_SIZE)
+            id(network),
+            NetworkDetector(network, batch_size=BATCH_SIZE, strategy=self._strategy),
         )
         return predict(detector, self._source, batch_size=BATCH_SIZE)
 
 
-def build_validator(data: labels.LabeledData) -> Validator | None:
-    """None, said aloud, where the validation images hold no object of the run's classes."""
+def build_validator(
+    data: labels.LabeledData, *, strategy: tf.distribute.Strategy | None = None
+) -> Validator | None:
+    """None, said aloud, where the validation images hold no object of the run's classes.
+
+    Args:
+        data: Whose validation images count.
+        strategy: In whose scope the networks are that will be scored.
+    """
     source = data.validation()
     truth = ground_truth(source, class_names=data.class_names)
     if not truth.is_crowd.all():
-        return Validator(source, truth)
+        return Validator(source, truth, strategy=strategy)
     logging.warning(
         "The %d validation images hold no object of the run's classes (%s), so they choose neither "
         "checkpoints nor thresholds: the last weights are kept. Give --val_data with such objects, "

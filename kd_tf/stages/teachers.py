@@ -83,7 +83,9 @@ def load_teacher(run: Run, spec: Spec) -> Detector:
         # A student as a teacher, or to be scored: its boxes are decoded by our runner.
         one = formats.load_detector(spec.location)
     else:
-        limits = load.LoadSettings(batch_size=settings.pseudo_batch_size, score_floor=_SCORE_FLOOR)
+        limits = load.LoadSettings(
+            batch_size=settings.pseudo_batch_size, score_floor=_SCORE_FLOOR, strategy=run.strategy
+        )
         one = load.load_teacher(spec, settings=limits)
     if hasattr(one, "recall"):
         if settings.tta_scales or settings.tta_flip or settings.tta_tiles:

@@ -131,8 +131,9 @@ def baseline(run: Run) -> bool:
 
 def check_all(run: Run) -> None:
     """Raises UserError where a training stage of this run does not fit the devices."""
-    stages = config.TRAINING if run.settings.stage in ("all", "pseudo") else (run.settings.stage,)
-    for stage in stages:
+    for stage in config.TRAINING:
+        if run.settings.stage not in (stage, "all", "pseudo"):
+            continue
         settings = train_settings(run.settings, stage, steps=1)
         strategies.check(run.strategy, settings=settings)
 
@@ -164,7 +165,7 @@ def _train(run: Run, lesson: Lesson, *, validation: labels.LabeledData | None) -
     if lesson.rows is not None and run.chief:
         ids = [lesson.records.source_ids[row] for row in lesson.rows]
         files.write_text(files.join(folder, _IDS), "".join(f"{one}\n" for one in ids))
-    validate = score.build_validator(validation) if validation else None
+    validate = score.build_validator(validation, strategy=run.strategy) if validation else None
     result = loop.train(
         build=lambda: _build(settings, lesson),
         batches=lambda *place: _batches(settings, lesson, *place),

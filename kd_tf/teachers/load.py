@@ -4,6 +4,8 @@ import dataclasses
 import importlib.util
 from collections.abc import Callable
 
+import tensorflow as tf
+
 from kd_tf import files, manifests
 from kd_tf.data.predict import Recaller
 from kd_tf.errors import UserError
@@ -19,11 +21,13 @@ class LoadSettings:
         batch_size: Images it will be given at once.
         score_floor: Detections below it need not be given.
         max_detections: Most detections of one image that are of use.
+        strategy: Whose replicas a network of Keras runs on; other kinds place themselves.
     """
 
     batch_size: int = 16
     score_floor: float = 0.01
     max_detections: int = 100
+    strategy: tf.distribute.Strategy | None = None
 
 
 def load_teacher(spec: Spec, *, settings: LoadSettings | None = None) -> Detector | Recaller:
@@ -80,15 +84,18 @@ def need(spec: Spec, path: str) -> str:
 
 
 def _load_keras(spec: Spec, settings: LoadSettings) -> Detector:
+    from kd_tf.detectors import replicas
     from kd_tf.detectors.network_detector import NetworkDetector
     from kd_tf.detectors.saving import load_network
 
-    network = load_network(need(spec, spec.location))
+    with replicas.scope(settings.strategy):
+        network = load_network(need(spec, spec.location))
     return NetworkDetector(
         network,
         batch_size=settings.batch_size,
         score_floor=settings.score_floor,
         max_detections=settings.max_detections,
+        strategy=settings.strategy,
     )
 
 
@@ -101,6 +108,7 @@ def _load_kerascv(spec: Spec, settings: LoadSettings) -> Detector:
         batch_size=settings.batch_size,
         score_floor=settings.score_floor,
         max_detections=settings.max_detections,
+        strategy=settings.strategy,
     )
 
 

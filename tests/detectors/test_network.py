@@ -143,3 +143,18 @@ def test_step_compiled_with_xla_gives_the_same_loss(family, images):
     plain, compiled = tf.function(step)(labels), tf.function(step, jit_compile=True)(labels)
     np.testing.assert_allclose(compiled[:2], plain[:2], rtol=1e-4)
     np.testing.assert_allclose(compiled[2], plain[2], rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_detection_compiled_with_xla_gives_the_same(trained, images):
+    # A TPU runs nothing else.
+    network, _ = trained
+
+    def infer(images):
+        outputs = network.model(tf.cast(images, tf.float32), training=False)
+        return network.decode(outputs, score_floor=0.3)
+
+    plain, compiled = tf.function(infer)(images), tf.function(infer, jit_compile=True)(images)
+    assert (plain["num_detections"].numpy() > 0).all()
+    for name, rows in plain.items():
+        np.testing.assert_allclose(compiled[name], rows, atol=1e-3)
