@@ -142,14 +142,15 @@ def _at_or_above(scores: np.ndarray, cuts: np.ndarray) -> np.ndarray:
 
 def _best_together(hits: np.ndarray, kept: np.ndarray, objects: np.ndarray) -> np.ndarray:
     """[C] the column of `hits` and `kept` [C, J] for each row at which the joint F1 is best."""
-    rows = np.arange(len(hits))
-    best, f1 = None, 0.0
+    rows, f1 = np.arange(len(hits)), 0.0
     while True:
         columns = (2 * hits - f1 * kept).argmax(axis=1)
-        if best is not None and (columns == best).all():
-            return best
         total = kept[rows, columns].sum() + objects.sum()
-        best, f1 = columns, 2 * hits[rows, columns].sum() / max(total, 1e-12)
+        reached = 2 * hits[rows, columns].sum() / max(total, 1e-12)
+        # By rounding, columns that are equally good may take turns for ever.
+        if reached <= f1:
+            return columns
+        f1 = reached
 
 
 def _at_precision(scores: np.ndarray, correct: np.ndarray, precision: float) -> tuple[float, float]:

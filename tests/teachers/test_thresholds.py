@@ -114,6 +114,14 @@ def test_fit_f1_equals_trying_every_combination(seed):
     assert f1(fitted.score) == pytest.approx(best)
 
 
+def test_fit_f1_ends_where_two_cuts_are_equally_good():
+    # 2 of 5 found and 3 of 11 found, of 7 objects: F1 is 1/3 at both, but for the last bit.
+    right = (0, 4, 10)
+    scored = _scored(*((0.9 - 0.01 * i, 0, i in right) for i in range(11)), num_objects=[7])
+    fitted = fit_f1(scored, ("a",), ignore_ratio=0.5)
+    assert fitted.score[0] in (pytest.approx(0.855), pytest.approx(0.8))
+
+
 def test_fit_f1_rare_class_takes_the_one_for_all():
     rng = np.random.default_rng(0)
     scores = rng.random(2000)
