@@ -237,26 +237,34 @@ def locked(path: str, *, shared: bool = False) -> Iterator[str | None]:
 
     Yields:
         None; or, if another process holds it in a way that does not go with this one, which one:
-        "process PID on HOST".
+        "process PID on HOST", or "another process" where several may share it.
     """
     if "://" in path:
         yield None
         return
     make_folder(os.path.dirname(path))
     with open(path, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(file, shared=shared):
             file.seek(0)
             yield file.read().strip() or "another process"
             return
-        except OSError as error:
-            if error.errno not in _CANNOT_LOCK:
-                raise
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        if not shared:
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
         yield None
+
+
+def _lock(file: IO, *, shared: bool) -> bool:
+    """Whether nobody else holds the file; True as well where the file system cannot lock."""
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _CANNOT_LOCK:
+            raise
+    return True
 
 
 @contextlib.contextmanager

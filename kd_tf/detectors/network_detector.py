@@ -11,9 +11,9 @@ from kd_tf.geometry.detections import Detections, Needs
 class NetworkDetector:
     """A network as `geometry.detections.Detector`, traced once.
 
-    It sees one image alone or a whole batch, so that a device that compiles for each shape
-    does so twice at most; under a strategy of several replicas always a whole batch, cut
-    evenly over them. Weights are those of the network at the time of each call.
+    Each replica sees one image alone or its part of a whole batch, so that a device that
+    compiles for each shape does so twice at most. Weights are those of the network at the
+    time of each call.
     """
 
     def __init__(
@@ -39,9 +39,8 @@ class NetworkDetector:
             strategy: Whose replicas share the images; None is one device.
         """
         self._needs = needs or Needs(network.class_names, *network.image_size)
-        self._batch_size = replicas.round_up(batch_size, strategy=strategy)
+        self._sizes = [replicas.round_up(num, strategy=strategy) for num in (1, batch_size)]
         self._shape = (*network.image_size, 3)
-        self._spread = replicas.spreading(strategy)
 
         def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
             return network.decode(
@@ -51,8 +50,8 @@ class NetworkDetector:
                 max_detections=max_detections,
             )
 
-        if self._spread:
-            self._run = replicas.on_replicas(infer, strategy=self._spread)
+        if replicas.spreading(strategy):
+            self._run = replicas.on_replicas(infer, strategy=strategy)
         else:
             spec = tf.TensorSpec((None, *self._shape), tf.uint8)
             one = tf.function(infer, input_signature=[spec], autograph=False)
@@ -77,12 +76,13 @@ class NetworkDetector:
                 f"got {images.dtype} {list(images.shape)}."
             )
         found = []
-        for start in range(0, len(images), self._batch_size):
-            found += self._detect_batch(images[start : start + self._batch_size])
+        step = self._sizes[-1]
+        for start in range(0, len(images), step):
+            found += self._detect_batch(images[start : start + step])
         return found
 
     def _detect_batch(self, images: np.ndarray) -> list[Detections]:
-        num = 1 if len(images) == 1 and not self._spread else self._batch_size
+        num = next(size for size in self._sizes if len(images) <= size)
         padded = np.zeros((num, *self._shape), np.uint8)
         padded[: len(images)] = images
         found = self._run(padded)

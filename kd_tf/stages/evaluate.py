@@ -124,7 +124,7 @@ def _class_names(run: Run, source: Source) -> tuple[str, ...]:
 
 def _teacher(run: Run, spec: Spec, source: Source, names: tuple[str, ...]) -> _Model:
     def read() -> tuple[Detector | Recaller, Sequence[float], None]:
-        one = teachers.load_teacher(run, spec)
+        one = teachers.load_teacher(run, spec, most_images=score.BATCH_SIZE)
         if hasattr(one, "check_images"):
             one.check_images([source])
         rules = categories.read_rules(

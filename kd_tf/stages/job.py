@@ -154,7 +154,7 @@ def ensure(
         logging.info("stage %s: would run in %s.", stage.name, stage.folder)
         return False
     _clear_the_way(stage, settings, redo=run.redo, anew=anew)
-    with _at_work(stage, shared=shared):
+    with _at_work(stage, shared=shared and settings.num_workers > 1):
         run.redone.add(stage.folder)
         _work(stage, settings, work)
     return True

@@ -19,7 +19,7 @@ class Run:
     Attributes:
         settings: Its settings, defaults filled in.
         redo: Whether stages whose inputs changed are done again: for `--stage=all`.
-        strategy: Where training runs; None in a run that trains nothing.
+        strategy: Where networks train and run; None in a run that has no use for one.
         redone: Folders that this call has done already, so that --overwrite does none twice.
     """
 
@@ -74,9 +74,12 @@ def start(settings: config.Config) -> Run:
 
 
 def _computes(settings: config.Config) -> bool:
-    """Whether the devices of --strategy have something to do."""
-    stages = (*config.TRAINING, "pseudo", "evaluate", "all")
-    return settings.stage in stages and not settings.dry_run
+    """Whether the devices of --strategy have something to do; one worker alone evaluates."""
+    if settings.dry_run:
+        return False
+    if settings.stage == "evaluate":
+        return settings.strategy in ("mirrored", "tpu")
+    return settings.stage in (*config.TRAINING, "pseudo", "all")
 
 
 def _refuse_other_data(settings: config.Config) -> None:

@@ -76,15 +76,23 @@ def specs(run: Run) -> list[Spec]:
     return [parse(f"keras:{run.folder('teacher', 'model.keras')}?name=teacher", TEACHER_KINDS)]
 
 
-def load_teacher(run: Run, spec: Spec) -> Detector:
-    """A teacher, wrapped to see mirrored, scaled or tiled images where the settings say so."""
+def load_teacher(run: Run, spec: Spec, *, most_images: int | None = None) -> Detector:
+    """A teacher, wrapped to see mirrored, scaled or tiled images where the settings say so.
+
+    Args:
+        run: The run.
+        spec: The teacher.
+        most_images: Most that it will be given at once, where that is known; to a larger batch
+            it would only fill them up.
+    """
     settings = run.settings
+    batch_size = min(settings.pseudo_batch_size, most_images or settings.pseudo_batch_size)
     if spec.kind == "tflite" and formats.is_exported_tflite(spec.location):
         # A student as a teacher, or to be scored: its boxes are decoded by our runner.
         one = formats.load_detector(spec.location)
     else:
         limits = load.LoadSettings(
-            batch_size=settings.pseudo_batch_size, score_floor=_SCORE_FLOOR, strategy=run.strategy
+            batch_size=batch_size, score_floor=_SCORE_FLOOR, strategy=run.strategy
         )
         one = load.load_teacher(spec, settings=limits)
     if hasattr(one, "recall"):

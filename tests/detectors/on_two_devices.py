@@ -16,10 +16,23 @@ from tests.export.fake_network import FakeNetwork
 NUM_IMAGES, BATCH_SIZE = 7, 3
 
 
+class _Watched(FakeNetwork):
+    """Notes which replica is traced with how many images."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = []
+
+    def decode(self, outputs, **rules):
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        self.parts.append([int(tf.get_static_value(replica)), outputs["boxes"].shape[0]])
+        return super().decode(outputs, **rules)
+
+
 def find(strategy: tf.distribute.Strategy | None) -> dict:
-    """Detections of all images, before and after the weights change, and the batches seen."""
+    """Detections of all images, before and after the weights change, and who saw how many."""
     with replicas.scope(strategy):
-        network = FakeNetwork()
+        network = _Watched()
     detector = NetworkDetector(network, batch_size=BATCH_SIZE, score_floor=0.3, strategy=strategy)
     images = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, 64, 96, 3)).astype(np.uint8)
     # As `data.predict` does it: scopes and contexts of a strategy belong to a thread.
@@ -29,10 +42,8 @@ def find(strategy: tf.distribute.Strategy | None) -> dict:
             weight.assign(weight * 1.5)
         after = other.submit(detector.detect, images).result()
         alone = other.submit(detector.detect, images[4:5]).result()
-    return {
-        name: _plain(found)
-        for name, found in {"before": before, "after": after, "alone": alone}.items()
-    }
+    found = {"before": before, "after": after, "alone": alone}
+    return {name: _plain(one) for name, one in found.items()} | {"parts": network.parts}
 
 
 def _plain(found: list) -> list:
@@ -45,13 +56,4 @@ if __name__ == "__main__":
     two = tf.distribute.MirroredStrategy(
         [device.name for device in tf.config.list_logical_devices("CPU")]
     )
-    print(
-        json.dumps(
-            {
-                "one": find(None),
-                "two": find(two),
-                "replicas": two.num_replicas_in_sync,
-                "rounded": replicas.round_up(BATCH_SIZE, strategy=two),
-            }
-        )
-    )
+    print(json.dumps({"one": find(None), "two": find(two)}))

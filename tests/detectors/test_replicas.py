@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kd_tf.detectors import replicas
+from kd_tf import config, specs
+from kd_tf.data.sources import open_source
+from kd_tf.detectors import network_detector, replicas, saving, zoo
+from kd_tf.stages import score, teachers
+from kd_tf.stages.run import Run
+from kd_tf.teachers import load
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,6 @@ def found():
 @pytest.mark.parametrize("when", ["before", "after", "alone"])
 def test_two_replicas_find_what_one_device_finds(found, when):
     one, two = found["one"][when], found["two"][when]
-    assert found["replicas"] == 2
     assert len(one) == len(two) == (1 if when == "alone" else 7)
     for (boxes, scores, classes), (others, other_scores, other_classes) in zip(
         one, two, strict=True
@@ -49,9 +53,10 @@ def test_images_differ_and_so_do_weights(found):
     np.testing.assert_allclose(two["alone"][0][1], two["after"][4][1], atol=1e-5)
 
 
-def test_a_batch_is_rounded_up_to_all_replicas(found):
-    assert found["rounded"] == 4
-    assert replicas.round_up(3, strategy=None) == 3
+def test_each_replica_sees_its_part_of_a_whole_batch_or_one_image(found):
+    # Batches of 3 are rounded up to 4; a replica may be traced more than once.
+    assert {tuple(part) for part in found["two"]["parts"]} == {(0, 2), (1, 2), (0, 1), (1, 1)}
+    assert found["one"]["parts"] == [[0, None]]
 
 
 def test_strategies_of_one_device_or_several_processes_are_left_alone():
@@ -59,3 +64,21 @@ def test_strategies_of_one_device_or_several_processes_are_left_alone():
     assert replicas.spreading(tf.distribute.OneDeviceStrategy("/cpu:0")) is None
     with replicas.scope(tf.distribute.OneDeviceStrategy("/cpu:0")):
         assert not tf.distribute.has_strategy()
+
+
+def test_networks_that_label_and_validate_are_spread(monkeypatch, tmp_path):
+    spread = []
+    monkeypatch.setattr(
+        network_detector.replicas, "on_replicas", lambda infer, strategy: spread.append(strategy)
+    )
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
+    path = str(tmp_path / "model.keras")
+    network = zoo.build("yolov8_tiny", class_names=("a",), image_size=(64, 64))
+    saving.save_network(network, path)
+    spec = specs.parse(f"keras:{path}", specs.TEACHER_KINDS)
+    load.load_teacher(spec, settings=load.LoadSettings(strategy=strategy))
+    run = Run(config.Config(workdir=str(tmp_path)), redo=False, strategy=strategy)
+    teachers.load_teacher(run, spec)
+    images = open_source(specs.parse("scenes:eval?num=1&size=64", specs.DATA_KINDS))
+    score.Validator(images, None, strategy=strategy)._predict(network)
+    assert spread == [strategy] * 3

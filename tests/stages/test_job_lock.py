@@ -9,7 +9,7 @@ from kd_tf.errors import UserError
 from kd_tf.stages import job
 from kd_tf.stages.run import Run
 
-IN_USE = r"process \d+ on .+ is at work in .*/teacher\. Wait until it has finished"
+IN_USE = r"(process \d+ on .+|another process) is at work in .*/teacher\. Wait until it has"
 
 
 @pytest.fixture
@@ -17,8 +17,10 @@ def folder(tmp_path):
     return str(tmp_path / "teacher")
 
 
-def _ensure(folder, work, *, shared=False, goes_on_from=job.made_anything, **changes):
-    settings = dataclasses.replace(config.Config(), **changes)
+def _ensure(
+    folder, work, *, shared=False, goes_on_from=job.made_anything, num_workers=2, **changes
+):
+    settings = dataclasses.replace(config.Config(), num_workers=num_workers, **changes)
     stage = job.Stage("teacher", folder, inputs={}, goes_on_from=goes_on_from)
     return job.ensure(stage, Run(settings, redo=True), work=work, shared=shared)
 
@@ -48,6 +50,15 @@ def test_processes_that_share_the_work_do_it_together(folder):
 
     _ensure(folder, first, shared=True)
     assert seen == ["second"] and manifests.is_complete(folder)
+
+
+def test_processes_that_were_not_told_of_each_other_do_not_share(folder):
+    def work():
+        with pytest.raises(UserError, match=r"process \d+ on"):
+            _ensure(folder, _never, shared=True, num_workers=1)
+        return job.Result()
+
+    assert _ensure(folder, work, shared=True, num_workers=1)
 
 
 def test_unfinished_work_is_not_moved_aside_from_under_a_process(folder):
