@@ -120,7 +120,10 @@ def _label(
         teachers.ask(run, last, on_load=on_load, beside=begin)
     waiting = [one.folder for one in (*answers, *trials) if not one.is_complete()]
     if waiting:
-        logging.info("Fusing waits for other workers: %s.", ", ".join(waiting))
+        logging.info(
+            "Left to the worker that is done last: fusing. Not complete yet: %s.",
+            ", ".join(waiting),
+        )
         return None
     return fusing(answers[-1].class_names()).finish()
 

@@ -190,7 +190,8 @@ def refuse_bad(run: Run, answers: Answers, source: Source, *, who: Labeller) -> 
     known = [source.class_names[index] for index in judged_classes([who])]
     of_known = [per_class[name] for name in known if per_class[name] is not None]
     ap = float(np.mean(of_known)) if of_known else None
-    logging.info("teacher %s: AP %s on the validation images.", answers.name, ap)
+    said = "none (no class it knows is there)" if ap is None else f"{ap:.3f}"
+    logging.info("teacher %s: AP %s on the validation images.", answers.name, said)
     if ap is not None and ap < run.settings.min_teacher_ap:
         raise UserError(
             f"Teacher {answers.name} has AP {ap:.3f} on the validation images, in the classes it "

@@ -131,8 +131,8 @@ def count_predictions(source: Source, *, folder: str, work: Work, name: str) -> 
     missing = missing_shards(folder, num_shards=work.num_shards)
     if missing:
         logging.info(
-            "%s: this worker is done; %d shards of other workers are not there yet (%s ...).",
-            name, len(missing), missing[0],
+            "%s: this worker is done; %d shards of other workers are not there yet (first: %s).",
+            name, len(missing), shard_name(PREFIX, shard=missing[0], num_shards=work.num_shards),
         )  # fmt: skip
         return None
     counts = _listed(source)
