@@ -12,10 +12,12 @@ _LABEL_WIDTH = 50
 def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
     """Writes the picture.
 
-    Rows of runs with an `x` make lines, with the standard deviation over seeds as bars;
-    rows of runs without `x` and `point` are level, dashed lines; a variant, which has a
-    `point` alone, is left to the table. Where no run has an `x`, every row is a dot, and
-    rows named "THIS: ONE" and "THIS: OTHER" are dots of two colours on one line.
+    Rows of runs with an `x` make lines, with the standard deviation over seeds as bars. A
+    line joins the means over the seeds that all its points have: a point of more seeds is a
+    dot beside it, as seeds differ by more than neighbouring points may. Rows of runs
+    without `x` and `point` are level, dashed lines; a variant, which has a `point` alone, is
+    left to the table. Where no run has an `x`, every row is a dot, and rows named "THIS: ONE"
+    and "THIS: OTHER" are dots of two colours on one line.
 
     Args:
         grid: The experiment, with a [figure].
@@ -33,8 +35,9 @@ def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
     size = (7, 5) if lines else (10, max(2, 0.8 + 0.45 * num_lines))
     drawing, axes = plt.subplots(figsize=size, layout="constrained")
     if lines:
-        _draw_lines(axes, lines, levels)
-        axes.set_xlabel(grid.figure.x_label)
+        told = [_draw_line(axes, series, points) for series, points in lines.items()]
+        _draw_levels(axes, levels, first_color=len(lines))
+        axes.set_xlabel("\n".join([grid.figure.x_label, *sorted(set(filter(None, told)))]))
         if grid.figure.log:
             _label_points(axes, lines)
         axes.set_ylabel(_METRIC)
@@ -73,30 +76,52 @@ def draw_curves(curves: dict[str, list[tuple[int, float]]], *, path: str) -> Non
 
 
 def _split(grid: Grid, scores: dict[str, list[dict]]) -> tuple[dict, dict]:
-    """Series -> points (x, mean, spread), and row -> (mean, spread) of the levels."""
+    """Series -> points (x, seed -> value), and row -> (mean, spread) of the levels."""
     with_x = any(run.x is not None for run in grid.runs)
     lines: dict[str, list[tuple]] = {}
     levels: dict[str, tuple] = {}
     for run in grid.runs:
         for model, series in run.show.items():
-            values = [one[_METRIC] for one in scores[run.row(model)]]
-            values = [value for value in values if value is not None]
+            values = {one["seed"]: one[_METRIC] for one in scores[run.row(model)]}
+            values = {seed: value for seed, value in values.items() if value is not None}
             if not values:
                 continue
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
             if run.x is None and (not run.point or not with_x):
-                levels[run.row(model)] = (statistics.mean(values), spread)
+                levels[run.row(model)] = _mean_spread(values)
             elif run.x is not None:
-                lines.setdefault(series, []).append((run.x, statistics.mean(values), spread))
+                lines.setdefault(series, []).append((run.x, values))
     return lines, levels
 
 
-def _draw_lines(axes, lines: dict, levels: dict) -> None:
-    for series, points in lines.items():
-        x, mean, spread = zip(*sorted(points), strict=True)
+def _mean_spread(values: dict[int, float]) -> tuple[float, float]:
+    found = list(values.values())
+    return statistics.mean(found), statistics.stdev(found) if len(found) > 1 else 0.0
+
+
+def _draw_line(axes, series: str, points: list[tuple[float, dict[int, float]]]) -> str:
+    """Draws a series; gives what its picture does not say of itself, or nothing."""
+    points = sorted(points, key=lambda point: point[0])
+    x = [at for at, _ in points]
+    mean, spread = zip(*(_mean_spread(values) for _, values in points), strict=True)
+    common = set.intersection(*(set(values) for _, values in points))
+    if all(set(values) == common for _, values in points) or not common:
         axes.errorbar(x, mean, yerr=spread, marker="o", capsize=3, label=series)
+        return ""
+    of_common = [statistics.mean(values[seed] for seed in common) for _, values in points]
+    (line,) = axes.plot(x, of_common, marker=".", linewidth=1, label=series)
+    more = [number for number, (_, values) in enumerate(points) if set(values) != common]
+    at, means, spreads = ([column[number] for number in more] for column in (x, mean, spread))
+    axes.errorbar(at, means, yerr=spreads, fmt="o", capsize=3, color=line.get_color())
+    return f"lines: seed {_told(common)} at every point; dots: means of all seeds"
+
+
+def _told(seeds: set[int]) -> str:
+    return ", ".join(str(seed) for seed in sorted(seeds))
+
+
+def _draw_levels(axes, levels: dict, *, first_color: int) -> None:
     for number, (row, (mean, _)) in enumerate(levels.items()):
-        color = f"C{len(lines) + number}"
+        color = f"C{first_color + number}"
         axes.axhline(mean, linestyle="--", linewidth=1, color=color, label=row)
 
 

@@ -58,7 +58,7 @@ class Measured:
         scored_on: The images of its scores.
         curves: Stage -> [(step, validation AP)].
         models: Model -> metric -> value.
-        classes: Model -> the classes that its AP is the mean of.
+        per_class: Model -> class -> AP; AP is the mean of those that are not None.
         resampled: Model -> AP [1 + B] float32, on the images as they are and on resampled
             ones; see `kd_tf.evaluation.comparison`. Of the models with detections.
     """
@@ -71,7 +71,7 @@ class Measured:
     scored_on: ScoredOn = ScoredOn()
     curves: dict[str, list[tuple[int, float]]] = dataclasses.field(default_factory=dict)
     models: dict[str, dict[str, float | None]] = dataclasses.field(default_factory=dict)
-    classes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    per_class: dict[str, dict[str, float | None]] = dataclasses.field(default_factory=dict)
     resampled: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
@@ -169,7 +169,7 @@ def _measure(cell: Cell) -> Measured:
         scored_on=scored_on,
         curves=_curves(cell),
         models={name: _numbers(found) for name, found in models.items()},
-        classes={name: list(found["per_class"]) for name, found in models.items()},
+        per_class={name: found["per_class"] for name, found in models.items()},
         resampled=resampled,
     )
 

@@ -166,7 +166,9 @@ def _difference(rows: Rows, a: str, b: str) -> dict | None:
     pairs = [pair for pair in pairs if all(model in one.resampled for one, model in pair)]
     if not pairs:
         return None
-    scored = [(one.scored_on, sorted(one.classes[model])) for pair in pairs for one, model in pair]
+    scored = [
+        (one.scored_on, sorted(one.per_class[model])) for pair in pairs for one, model in pair
+    ]
     for other in scored[1:]:
         if other != scored[0]:
             told = " and ".join(
