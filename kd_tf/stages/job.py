@@ -1,23 +1,23 @@
 """When a stage's work is done, repeated, resumed or refused: one rule for every stage."""
 
-import contextlib
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import itertools
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from absl import logging
 
 from kd_tf import __version__, config, files, flags, manifests
 from kd_tf.errors import UserError
+from kd_tf.stages import in_use
 from kd_tf.stages.run import Run
 
 _STARTED = "started.json"
 _FLAGS = "flags.txt"
-_LOCK = "in_use.lock"
 _INPUT = "input: "
 _POLL_S = 2.0
 # Labelling a large data set takes the chief hours; a dead chief is noticed by TensorFlow first.
@@ -26,7 +26,7 @@ _PATIENCE_S = 24 * 3600.0
 
 def made_anything(folder: str) -> bool:
     """Whether unfinished work in a folder has left more than the notes of its beginning."""
-    return bool(set(files.list_folder(folder)) - {_STARTED, _FLAGS, _LOCK})
+    return bool(set(files.list_folder(folder)) - {_STARTED, _FLAGS, in_use.LOCK})
 
 
 def begins_anew(folder: str) -> bool:
@@ -154,7 +154,11 @@ def ensure(
         logging.info("stage %s: would run in %s.", stage.name, stage.folder)
         return False
     _clear_the_way(stage, settings, redo=run.redo, anew=anew)
-    with _at_work(stage, shared=shared and settings.num_workers > 1):
+    shared = shared and settings.num_workers > 1
+    if shared:
+        begun = functools.partial(_begun_otherwise, stage, settings)
+        in_use.agree(stage.folder, note=_STARTED, changes=begun)
+    with in_use.hold(stage.folder, shared=shared):
         run.redone.add(stage.folder)
         _work(stage, settings, work)
     return True
@@ -169,23 +173,6 @@ def _work(stage: Stage, settings: config.Config, work: Callable[[], Result | Non
     result = work()
     if result is not None:
         _finish(stage, result, settings=settings, seconds=time.time() - start)
-
-
-@contextlib.contextmanager
-def _at_work(stage: Stage, *, shared: bool = False) -> Iterator[None]:
-    """Holds the folder, together with those that share its work.
-
-    Raises:
-        UserError: Another process holds it.
-    """
-    with files.locked(files.join(stage.folder, _LOCK), shared=shared) as holder:
-        if holder:
-            raise UserError(
-                f"{holder} is at work in {stage.folder}. Wait until it has finished, or stop it "
-                "(what it has done is kept), and give the same command again; or give another "
-                "--workdir."
-            )
-        yield
 
 
 def _follow_chief(
@@ -223,6 +210,9 @@ def _clear_the_way(stage: Stage, settings: config.Config, *, redo: bool, anew: b
     changed = stage.differences(settings) if complete else _begun_otherwise(stage, settings)
     if not changed and not (anew and complete):
         return
+    # A stage that stopped before it made anything, say for a wrong setting, binds nobody.
+    if not made_anything(stage.folder):
+        return
     own_changes = [line for line in changed if not line.startswith(_INPUT)]
     listed = "\n  ".join(changed)
     worth_keeping = complete or stage.goes_on_from(stage.folder)
@@ -234,7 +224,7 @@ def _clear_the_way(stage: Stage, settings: config.Config, *, redo: bool, anew: b
             + ("." if own_changes else "; --stage=all does so by itself.")
         )
     kept = _free_name(f"{stage.folder}.old-{time.strftime('%Y%m%dT%H%M%S')}")
-    with _at_work(stage):
+    with in_use.hold(stage.folder):
         files.rename(stage.folder, kept)
     logging.info("stage %s: done again, because\n  %s\nOld work: %s", stage.name, listed, kept)
 
@@ -247,8 +237,7 @@ def _free_name(path: str) -> str:
 def _begun_otherwise(stage: Stage, settings: config.Config) -> list[str]:
     """What has changed since the unfinished work in the folder was begun."""
     path = files.join(stage.folder, _STARTED)
-    # A stage that stopped before it made anything, say for a wrong setting, binds nobody.
-    if not files.exists(path) or not made_anything(stage.folder):
+    if not files.exists(path):
         return []
     return stage.changes(files.read_json(path), settings, finished=False)
 

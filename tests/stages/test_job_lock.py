@@ -6,7 +6,7 @@ import pytest
 
 from kd_tf import config, files, manifests
 from kd_tf.errors import UserError
-from kd_tf.stages import job
+from kd_tf.stages import in_use, job
 from kd_tf.stages.run import Run
 
 IN_USE = r"(process \d+ on .+|another process) is at work in .*/teacher\. Wait until it has"
@@ -49,6 +49,34 @@ def test_processes_that_share_the_work_do_it_together(folder):
         _ensure(folder, second, shared=True)
 
     _ensure(folder, first, shared=True)
+    assert seen == ["second"] and manifests.is_complete(folder)
+
+
+def test_a_process_of_other_settings_does_not_join(folder, monkeypatch):
+    monkeypatch.setattr(in_use, "_PATIENCE_S", 0.3)
+
+    def first():
+        with pytest.raises(UserError, match=r"with other settings or inputs:\n  teacher_steps"):
+            _ensure(folder, _never, shared=True, teacher_steps=7)
+
+    _ensure(folder, first, shared=True)
+    # The first made nothing and is gone.
+    assert _ensure(folder, job.Result, shared=True, teacher_steps=7)
+
+
+def test_processes_begun_at_once_after_a_beginning_of_other_settings_share(folder, monkeypatch):
+    _ensure(folder, lambda: None, shared=True)
+    seen = []
+
+    def second():
+        seen.append("second")
+        return job.Result()
+
+    def first():
+        # What it saw when both began: the old beginning, and nobody to wait for.
+        _ensure(folder, second, shared=True, teacher_steps=7)
+
+    _ensure(folder, first, shared=True, teacher_steps=7)
     assert seen == ["second"] and manifests.is_complete(folder)
 
 
