@@ -12,12 +12,12 @@ _LABEL_WIDTH = 50
 def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
     """Writes the picture.
 
-    Rows of runs with an `x` make lines, with the standard deviation over seeds as bars. A
-    line joins the means over the seeds that all its points have: a point of more seeds is a
-    dot beside it, as seeds differ by more than neighbouring points may. Rows of runs
-    without `x` and `point` are level, dashed lines; a variant, which has a `point` alone, is
-    left to the table. Where no run has an `x`, every row is a dot, and rows named "THIS: ONE"
-    and "THIS: OTHER" are dots of two colours on one line.
+    Rows of runs with an `x` make lines, with the standard deviation over seeds as bars; rows
+    of runs without `x` and `point` are level, dashed lines; a variant, which has a `point`
+    alone, is left to the table. Where some points have more seeds than others, all lines are
+    of the seeds that every point has, and the means of all seeds are dots beside them: seeds
+    differ by more than neighbouring points may. Where no run has an `x`, every row is a dot,
+    and rows named "THIS: ONE" and "THIS: OTHER" are dots of two colours on one line.
 
     Args:
         grid: The experiment, with a [figure].
@@ -35,9 +35,7 @@ def draw(grid: Grid, scores: dict[str, list[dict]], *, path: str) -> None:
     size = (7, 5) if lines else (10, max(2, 0.8 + 0.45 * num_lines))
     drawing, axes = plt.subplots(figsize=size, layout="constrained")
     if lines:
-        told = [_draw_line(axes, series, points) for series, points in lines.items()]
-        _draw_levels(axes, levels, first_color=len(lines))
-        axes.set_xlabel("\n".join([grid.figure.x_label, *sorted(set(filter(None, told)))]))
+        axes.set_xlabel(f"{grid.figure.x_label}{_draw_lines(axes, lines, levels)}")
         if grid.figure.log:
             _label_points(axes, lines)
         axes.set_ylabel(_METRIC)
@@ -76,10 +74,10 @@ def draw_curves(curves: dict[str, list[tuple[int, float]]], *, path: str) -> Non
 
 
 def _split(grid: Grid, scores: dict[str, list[dict]]) -> tuple[dict, dict]:
-    """Series -> points (x, seed -> value), and row -> (mean, spread) of the levels."""
+    """Series -> points (x, seed -> value), and row -> seed -> value of the levels."""
     with_x = any(run.x is not None for run in grid.runs)
     lines: dict[str, list[tuple]] = {}
-    levels: dict[str, tuple] = {}
+    levels: dict[str, dict[int, float]] = {}
     for run in grid.runs:
         for model, series in run.show.items():
             values = {one["seed"]: one[_METRIC] for one in scores[run.row(model)]}
@@ -87,7 +85,7 @@ def _split(grid: Grid, scores: dict[str, list[dict]]) -> tuple[dict, dict]:
             if not values:
                 continue
             if run.x is None and (not run.point or not with_x):
-                levels[run.row(model)] = _mean_spread(values)
+                levels[run.row(model)] = values
             elif run.x is not None:
                 lines.setdefault(series, []).append((run.x, values))
     return lines, levels
@@ -98,31 +96,44 @@ def _mean_spread(values: dict[int, float]) -> tuple[float, float]:
     return statistics.mean(found), statistics.stdev(found) if len(found) > 1 else 0.0
 
 
-def _draw_line(axes, series: str, points: list[tuple[float, dict[int, float]]]) -> str:
-    """Draws a series; gives what its picture does not say of itself, or nothing."""
-    points = sorted(points, key=lambda point: point[0])
-    x = [at for at, _ in points]
-    mean, spread = zip(*(_mean_spread(values) for _, values in points), strict=True)
-    common = set.intersection(*(set(values) for _, values in points))
-    if all(set(values) == common for _, values in points) or not common:
-        axes.errorbar(x, mean, yerr=spread, marker="o", capsize=3, label=series)
-        return ""
-    of_common = [statistics.mean(values[seed] for seed in common) for _, values in points]
-    (line,) = axes.plot(x, of_common, marker=".", linewidth=1, label=series)
-    more = [number for number, (_, values) in enumerate(points) if set(values) != common]
-    at, means, spreads = ([column[number] for number in more] for column in (x, mean, spread))
-    axes.errorbar(at, means, yerr=spreads, fmt="o", capsize=3, color=line.get_color())
-    return f"lines: seed {_told(common)} at every point; dots: means of all seeds"
-
-
-def _told(seeds: set[int]) -> str:
-    return ", ".join(str(seed) for seed in sorted(seeds))
-
-
-def _draw_levels(axes, levels: dict, *, first_color: int) -> None:
-    for number, (row, (mean, _)) in enumerate(levels.items()):
-        color = f"C{first_color + number}"
+def _draw_lines(axes, lines: dict, levels: dict) -> str:
+    """Draws lines and levels; gives what the picture does not say of itself."""
+    sets = [set(values) for points in lines.values() for _, values in points]
+    common = set.intersection(*sets)
+    mixed = any(seeds != common for seeds in sets)
+    for series, points in lines.items():
+        points = sorted(points, key=lambda point: point[0])
+        if mixed:
+            _draw_seeds(axes, series, points, common)
+        else:
+            x, mean, spread = _columns(points)
+            axes.errorbar(x, mean, yerr=spread, marker="o", capsize=3, label=series)
+    for number, (row, values) in enumerate(levels.items()):
+        own = {seed: value for seed, value in values.items() if seed in common} if mixed else {}
+        mean, _ = _mean_spread(own or values)
+        color = f"C{len(lines) + number}"
         axes.axhline(mean, linestyle="--", linewidth=1, color=color, label=row)
+    if not mixed:
+        return ""
+    told = ", ".join(str(seed) for seed in sorted(common))
+    return f"\nlines: seed {told}; dots: means of all seeds" if common else "\nmeans of all seeds"
+
+
+def _columns(points: list[tuple]) -> tuple[list, list, list]:
+    """x, mean and spread of the points."""
+    found = [(x, *_mean_spread(values)) for x, values in points]
+    return tuple(list(column) for column in zip(*found, strict=True))
+
+
+def _draw_seeds(axes, series: str, points: list[tuple], common: set[int]) -> None:
+    """A line through the seeds that all points have, and dots for points that have more."""
+    more = [point for point in points if set(point[1]) != common]
+    joined = points if common else []
+    y = [statistics.mean(values[seed] for seed in common) for _, values in joined]
+    (line,) = axes.plot([x for x, _ in joined], y, marker=".", linewidth=1, label=series)
+    if more:
+        x, mean, spread = _columns(more)
+        axes.errorbar(x, mean, yerr=spread, fmt="o", capsize=3, color=line.get_color())
 
 
 def _label_points(axes, lines: dict) -> None:
@@ -138,7 +149,7 @@ def _draw_dots(axes, levels: dict) -> None:
     series = list(dict.fromkeys(_series(row) for row in levels))
     for one in series:
         rows = [row for row in levels if _series(row) == one]
-        mean, spread = zip(*(levels[row] for row in rows), strict=True)
+        mean, spread = zip(*(_mean_spread(levels[row]) for row in rows), strict=True)
         at = [names.index(_line(row)) for row in rows]
         axes.errorbar(mean, at, xerr=spread, fmt="o", capsize=3, label=one or None)
     axes.set_yticks(range(len(names)), [textwrap.fill(name, _LABEL_WIDTH) for name in names])

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import hashlib
 import json
+import subprocess
 
 from kd_tf import files
 from kd_tf.errors import UserError
@@ -185,3 +186,19 @@ def content_hash(content: Json) -> str:
 
 def _text(value: Json) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def commit() -> str:
+    """The commit of the code that runs, or "unknown" outside a checkout."""
+    folder = __file__.rsplit("/", 2)[0]
+    try:
+        found = subprocess.run(
+            ["git", "-C", folder, "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()

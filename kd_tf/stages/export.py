@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from absl import logging
 
-from kd_tf import files
+from kd_tf import files, manifests
 from kd_tf.data.images import check_image
 from kd_tf.data.items import Source
 from kd_tf.data.records import from_example
@@ -17,7 +17,6 @@ from kd_tf.detectors.saving import load_network
 from kd_tf.errors import UserError
 from kd_tf.export import formats
 from kd_tf.export.meta import ExportMeta
-from kd_tf.manifests import is_complete
 from kd_tf.specs import names_list
 from kd_tf.stages import job, labels, score
 from kd_tf.stages.run import Run
@@ -32,7 +31,7 @@ def export(run: Run) -> bool:
 
     Without --eval_data and --labeled there is nothing to score on, and nothing is.
     """
-    name = "finetune" if is_complete(run.folder("finetune")) else "pretrain"
+    name = "finetune" if manifests.is_complete(run.folder("finetune")) else "pretrain"
     inputs = {name: run.input_hash(run.need(name))}
     source = score.held_out(run) if run.settings.eval_data or run.settings.labeled else None
     if source:
@@ -68,7 +67,7 @@ def _meta(network: Network, *, stage: str) -> ExportMeta:
         iou_threshold=IOU_THRESHOLD,
         network=network.name,
         stage=stage,
-        commit=job.commit(),
+        commit=manifests.commit(),
         ap=network.meta.get("val_ap"),
         versions={n: importlib.metadata.version(n) for n in ("keras", "keras-cv", "numpy")},
     )

@@ -1,4 +1,4 @@
-"""Which process works in a stage's folder, and who may join it."""
+"""Which process works in a stage's folder, and who may share its work."""
 
 import contextlib
 import time
@@ -9,55 +9,67 @@ from kd_tf.errors import UserError
 
 LOCK = "in_use.lock"
 _POLL_S = 0.2
-# Workers that are started at once remove the note of an older beginning one after the other.
+# Workers that are started at once see each other begin.
 _PATIENCE_S = 5.0
 
 
 @contextlib.contextmanager
-def hold(folder: str, *, shared: bool = False) -> Iterator[None]:
-    """Holds a folder for the length of the block.
-
-    Args:
-        folder: Where the work is done.
-        shared: Together with others that hold it so.
+def hold(folder: str) -> Iterator[None]:
+    """Holds a folder, alone, for the length of the block.
 
     Raises:
         UserError: Another process holds it.
     """
-    with files.locked(files.join(folder, LOCK), shared=shared) as holder:
+    with files.locked(files.join(folder, LOCK)) as holder:
         if holder:
-            raise UserError(
-                f"{holder} is at work in {folder}. Wait until it has finished, or stop it "
-                "(what it has done is kept), and give the same command again; or give another "
-                "--workdir."
-            )
+            raise UserError(_at_work(holder, folder))
         yield
 
 
-def agree(folder: str, *, note: str, changes: Callable[[], list[str]]) -> None:
-    """Sees to it that all who share the work of a folder do the same work.
+@contextlib.contextmanager
+def share(
+    folder: str, *, begin: Callable[[], None], changes: Callable[[], list[str] | None]
+) -> Iterator[None]:
+    """Holds a folder for the length of the block, together with others that do the same work.
+
+    What the work is, is noted only while nobody else holds the folder, and looked at again
+    while it is held. Where nothing can be locked, on gs:// for one, nobody is seen and the
+    last note stands.
 
     Args:
         folder: Where the work is done.
-        note: The file in which the first of them wrote what it does; removed where nobody
-            who wrote or read it is there any more.
-        changes: What this process would do otherwise than the note says, a line each; none
-            where there is no note.
+        begin: Notes what this process does; leaves the note alone where that may not be done.
+        changes: What it would do otherwise than the note says, a line each; None without one.
 
     Raises:
-        UserError: Others are at work, and not at the same.
+        UserError: Another process holds the folder alone, or others do other work in it.
     """
     end = time.monotonic() + _PATIENCE_S
-    while found := changes():
-        with files.locked(files.join(folder, LOCK)) as holder:
-            if not holder:
-                files.remove_if_there(files.join(folder, note))
+    while True:
+        if changes() != []:
+            with files.locked(files.join(folder, LOCK)) as holder:
+                if not holder:
+                    begin()
+        with files.locked(files.join(folder, LOCK), shared=True) as holder:
+            found = changes()
+            if not holder and found == []:
+                yield
                 return
         if time.monotonic() > end:
-            listed = "\n  ".join(found)
-            raise UserError(
-                f"{holder} is at work in {folder} with other settings or inputs:\n  {listed}\n"
-                "Give all workers the same, or wait until it has finished, or give another "
-                "--workdir."
-            )
+            raise UserError(_at_work(holder, folder) if holder else _other(folder, found or []))
         time.sleep(_POLL_S)
+
+
+def _at_work(holder: str, folder: str) -> str:
+    return (
+        f"{holder} is at work in {folder}. Wait until it has finished, or stop it (what it has "
+        "done is kept), and give the same command again; or give another --workdir."
+    )
+
+
+def _other(folder: str, found: list[str]) -> str:
+    listed = "\n  ".join(found)
+    return (
+        f"Other processes are at work in {folder} with other settings or inputs:\n  {listed}\n"
+        "Give all workers the same, or this one another --workdir."
+    )

@@ -1,13 +1,13 @@
 """When a stage's work is done, repeated, resumed or refused: one rule for every stage."""
 
+import contextlib
 import dataclasses
 import datetime
 import functools
 import importlib.metadata
 import itertools
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from absl import logging
 
@@ -154,20 +154,37 @@ def ensure(
         logging.info("stage %s: would run in %s.", stage.name, stage.folder)
         return False
     _clear_the_way(stage, settings, redo=run.redo, anew=anew)
-    shared = shared and settings.num_workers > 1
-    if shared:
-        begun = functools.partial(_begun_otherwise, stage, settings)
-        in_use.agree(stage.folder, note=_STARTED, changes=begun)
-    with in_use.hold(stage.folder, shared=shared):
+    with _held(stage, settings, shared=shared and settings.num_workers > 1):
         run.redone.add(stage.folder)
         _work(stage, settings, work)
     return True
 
 
-def _work(stage: Stage, settings: config.Config, work: Callable[[], Result | None]) -> None:
-    files.write_json(files.join(stage.folder, _STARTED), stage.identity(settings))
+@contextlib.contextmanager
+def _held(stage: Stage, settings: config.Config, *, shared: bool) -> Iterator[None]:
+    """Holds a stage's folder, in which is noted what is done."""
+    if not shared:
+        with in_use.hold(stage.folder):
+            _note(stage, settings)
+            yield
+        return
+
+    def begin() -> None:
+        if not (_begun_otherwise(stage, settings) and made_anything(stage.folder)):
+            _note(stage, settings)
+
+    changes = functools.partial(_begun_otherwise, stage, settings)
+    with in_use.share(stage.folder, begin=begin, changes=changes):
+        yield
+
+
+def _note(stage: Stage, settings: config.Config) -> None:
     own = dataclasses.replace(settings, stage=_stage_flag(stage.name))
     files.write_text(files.join(stage.folder, _FLAGS), flags.to_flagfile(own))
+    files.write_json(files.join(stage.folder, _STARTED), stage.identity(settings))
+
+
+def _work(stage: Stage, settings: config.Config, work: Callable[[], Result | None]) -> None:
     logging.info("stage %s: starts in %s.", stage.name, stage.folder)
     start = time.time()
     result = work()
@@ -207,7 +224,8 @@ def _stage_flag(name: str) -> str:
 def _clear_the_way(stage: Stage, settings: config.Config, *, redo: bool, anew: bool) -> None:
     """Leaves the folder empty or with unfinished work of the same identity; else refuses."""
     complete = manifests.is_complete(stage.folder)
-    changed = stage.differences(settings) if complete else _begun_otherwise(stage, settings)
+    begun = None if complete else _begun_otherwise(stage, settings)
+    changed = stage.differences(settings) if complete else begun or []
     if not changed and not (anew and complete):
         return
     # A stage that stopped before it made anything, say for a wrong setting, binds nobody.
@@ -234,11 +252,11 @@ def _free_name(path: str) -> str:
     return next(name for name in itertools.chain([path], names) if not files.exists(name))
 
 
-def _begun_otherwise(stage: Stage, settings: config.Config) -> list[str]:
-    """What has changed since the unfinished work in the folder was begun."""
+def _begun_otherwise(stage: Stage, settings: config.Config) -> list[str] | None:
+    """What has changed since the unfinished work in the folder was begun; None: it was not."""
     path = files.join(stage.folder, _STARTED)
     if not files.exists(path):
-        return []
+        return None
     return stage.changes(files.read_json(path), settings, finished=False)
 
 
@@ -246,7 +264,7 @@ def _finish(stage: Stage, result: Result, *, settings: config.Config, seconds: f
     outputs = {name: files.sha256(files.join(stage.folder, name)) for name in result.outputs}
     info = {
         "kd_tf": __version__,
-        "commit": commit(),
+        "commit": manifests.commit(),
         "versions": {n: importlib.metadata.version(n) for n in ("keras", "keras-cv", "numpy")},
         "num_workers": settings.num_workers,
         "seconds": round(seconds, 1),
@@ -264,19 +282,3 @@ def _finish(stage: Stage, result: Result, *, settings: config.Config, seconds: f
         ),
     )
     logging.info("stage %s: done in %.0f s.", stage.name, seconds)
-
-
-def commit() -> str:
-    """The commit of the code that runs, or "unknown" outside a checkout."""
-    folder = __file__.rsplit("/", 3)[0]
-    try:
-        found = subprocess.run(
-            ["git", "-C", folder, "rev-parse", "--short", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return found.stdout.strip()

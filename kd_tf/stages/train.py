@@ -186,7 +186,7 @@ def _train(run: Run, lesson: Lesson, *, validation: labels.LabeledData | None) -
         "step": result.best.step if result.best else result.step,
         "val_ap": result.best.ap if result.best else None,
         "num_images": len(lesson.records) if lesson.rows is None else len(lesson.rows),
-        "commit": job.commit(),
+        "commit": manifests.commit(),
     }
     if validate:
         meta["score_thresholds"] = validate.thresholds(result.network)

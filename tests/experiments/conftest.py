@@ -30,9 +30,8 @@ def perfect(cell) -> None:
             box = [x1, y1, x2 - x1, y2 - y1]
             told.append({"image_id": index, "category_id": int(kind) + 1, "bbox": box, "score": 1})
     metrics = json.loads((cell.folder / cells.METRICS).read_text())
-    names = dict.fromkeys(CLASS_NAMES)
     for model in metrics["models"].values():
-        model["per_class"] = names
+        model["per_class"] = dict.fromkeys(CLASS_NAMES) | model["per_class"]
     (cell.folder / cells.METRICS).write_text(json.dumps(metrics))
     path = cell.folder / "evaluate/finetune/detections.json"
     if path.is_file():

@@ -55,7 +55,7 @@ def test_the_record_is_what_was_measured(place):
     part = told["part, seed 0"]
     assert (part.scored_on.spec, part.scored_on.num_images) == ("scenes:eval?num=4&size=64", 4)
     assert part.models["baseline"] == {"AP": 0.2, "AP50": None}
-    assert part.per_class["baseline"] == dict.fromkeys(CLASS_NAMES)
+    assert part.per_class["baseline"] == dict.fromkeys(CLASS_NAMES) | {"disc": 0.2}
     assert part.commits == ("c0ffee",) and " cores (" in part.machine
     assert set(part.resampled) == {"teacher", "pretrain", "finetune", "baseline"}
     assert part.resampled["finetune"].tolist() == [1.0] * 1001

@@ -17,6 +17,11 @@ def folder(tmp_path):
     return str(tmp_path / "teacher")
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(in_use, "_PATIENCE_S", 0.3)
+
+
 def _ensure(
     folder, work, *, shared=False, goes_on_from=job.made_anything, num_workers=2, **changes
 ):
@@ -26,7 +31,9 @@ def _ensure(
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_second_process_is_refused_while_work_that_is_not_shared_goes_on(folder, shared):
+def test_a_second_process_is_refused_while_work_that_is_not_shared_goes_on(
+    folder, impatient, shared
+):
     def work():
         with pytest.raises(UserError, match=IN_USE):
             _ensure(folder, _never, shared=shared)
@@ -52,9 +59,7 @@ def test_processes_that_share_the_work_do_it_together(folder):
     assert seen == ["second"] and manifests.is_complete(folder)
 
 
-def test_a_process_of_other_settings_does_not_join(folder, monkeypatch):
-    monkeypatch.setattr(in_use, "_PATIENCE_S", 0.3)
-
+def test_a_process_of_other_settings_does_not_join(folder, impatient):
     def first():
         with pytest.raises(UserError, match=r"with other settings or inputs:\n  teacher_steps"):
             _ensure(folder, _never, shared=True, teacher_steps=7)
@@ -64,7 +69,7 @@ def test_a_process_of_other_settings_does_not_join(folder, monkeypatch):
     assert _ensure(folder, job.Result, shared=True, teacher_steps=7)
 
 
-def test_processes_begun_at_once_after_a_beginning_of_other_settings_share(folder, monkeypatch):
+def test_a_beginning_of_other_settings_where_nobody_is_any_more_binds_nobody(folder):
     _ensure(folder, lambda: None, shared=True)
     seen = []
 
@@ -73,11 +78,54 @@ def test_processes_begun_at_once_after_a_beginning_of_other_settings_share(folde
         return job.Result()
 
     def first():
-        # What it saw when both began: the old beginning, and nobody to wait for.
         _ensure(folder, second, shared=True, teacher_steps=7)
 
     _ensure(folder, first, shared=True, teacher_steps=7)
     assert seen == ["second"] and manifests.is_complete(folder)
+
+
+def _share(folder, changes):
+    """Shares a folder where `changes` are found one after the other; gives what begun."""
+    told, found = [], iter(changes)
+    with in_use.share(folder, begin=lambda: told.append("begun"), changes=lambda: next(found)):
+        pass
+    return told
+
+
+def test_who_finds_an_old_beginning_waits_until_another_has_noted_its_own(folder):
+    lock = files.join(folder, in_use.LOCK)
+    with files.locked(lock, shared=True):
+        assert _share(folder, [["old"], ["old"], [], []]) == []
+    assert _share(folder, [["old"], []]) == ["begun"]
+    assert _share(folder, [None, []]) == ["begun"]
+    assert _share(folder, [[], []]) == []
+
+
+def test_who_has_begun_looks_again_before_it_works(folder, impatient):
+    # Between its note and its work another process noted other work, and was gone.
+    assert _share(folder, [None, ["other"], ["other"], []]) == ["begun", "begun"]
+
+
+def test_work_that_others_have_made_meanwhile_is_left_to_them(folder, impatient):
+    files.write_text(files.join(folder, "half"), "")
+    # So long as somebody holds the folder, what is in it is not refused before.
+    settings = dataclasses.replace(config.Config(), num_workers=2)
+    stage = job.Stage("teacher", folder, inputs={})
+    files.write_json(files.join(folder, "started.json"), {"teacher_steps": 7})
+    other = pytest.raises(UserError, match="with other settings or inputs:\n  teacher_steps")
+    with other, job._held(stage, settings, shared=True):
+        _never()
+    assert files.read_json(files.join(folder, "started.json")) == {"teacher_steps": 7}
+
+
+def test_where_nothing_can_be_locked_the_last_note_stands(impatient):
+    folder = "ram://in_use/teacher"
+
+    def first():
+        _ensure(folder, job.Result, shared=True, teacher_steps=7)
+        return job.Result()
+
+    assert _ensure(folder, first, shared=True)
 
 
 def test_processes_that_were_not_told_of_each_other_do_not_share(folder):
