@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import hashlib
 import json
+import re
 import subprocess
 
 from kd_tf import files
@@ -15,6 +16,7 @@ _VERSION = 1
 # far that one can look at some.
 _LISTED_IMAGES = 10_000
 _LISTED_BOXES = 20
+_SHA256 = re.compile(r'"[0-9a-f]{64}"')
 
 Json = str | int | float | bool | None | list | dict
 
@@ -153,17 +155,23 @@ def read(folder: str) -> Manifest:
 def differences(old: dict[str, Json], new: dict[str, Json]) -> list[str]:
     """A readable line for every key in which two identities differ, sorted by key.
 
-    Values are compared as JSON keeps them, so a tuple equals the list read back.
+    Values are compared as JSON keeps them, so a tuple equals the list read back. Of a
+    content hash the first digits are told.
     """
     lines = []
     for key in sorted(old.keys() | new.keys()):
         if key not in new:
-            lines.append(f"{key}: was {_text(old[key])}, is not given now")
+            lines.append(f"{key}: was {_told(old[key])}, is not given now")
         elif key not in old:
-            lines.append(f"{key}: was not given, is {_text(new[key])} now")
+            lines.append(f"{key}: was not given, is {_told(new[key])} now")
         elif _text(old[key]) != _text(new[key]):
-            lines.append(f"{key}: was {_text(old[key])}, is {_text(new[key])} now")
+            lines.append(f"{key}: was {_told(old[key])}, is {_told(new[key])} now")
     return lines
+
+
+def _told(value: Json) -> str:
+    text = _text(value)
+    return f"content {text[1:9]}" if _SHA256.fullmatch(text) else text
 
 
 def identity_hash(folder: str) -> str:

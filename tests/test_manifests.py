@@ -43,6 +43,11 @@ def test_write_then_read_gives_the_same_manifest():
             ["a: was not given, is null now", 'b: was "x", is not given now'],
             id="added_and_removed",
         ),
+        (
+            {"in": "ab" * 32},
+            {"in": "cd" * 32},
+            ["in: was content abababab, is content cdcdcdcd now"],
+        ),
     ],
 )
 def test_differences(old, new, lines):
