@@ -88,12 +88,14 @@ def gather(grid: Grid, cells: Sequence[Cell]) -> dict[str, Measured]:
     found = {}
     for cell in cells:
         path = _path(grid, cell)
+        recorded = _read(path) if path.is_file() else None
         if cell.is_done():
-            _write(path, _measure(cell))
-        if path.is_file():
-            recorded = _read(path)
-            if recorded.settings == _settings(cell):
-                found[cell.name] = recorded
+            measured = _measure(cell, known=recorded)
+            if measured is not recorded:
+                _write(path, measured)
+                recorded = _read(path)
+        if recorded and recorded.settings == _settings(cell):
+            found[cell.name] = recorded
     return found
 
 
@@ -156,41 +158,57 @@ def _settings(cell: Cell) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _measure(cell: Cell) -> Measured:
+def _measure(cell: Cell, *, known: Measured | None) -> Measured:
+    """What a cell has left; `known` itself where that says so, as resampling takes seconds a model.
+
+    Equal scores to the last digit, overall and by class, are those of the same detections.
+    """
     state, models = cell.state(), cell.models()
-    scored_on, resampled = _resampled(cell) if cell.has(_EVALUATE) else (ScoredOn(), {})
     stages = [name for name in (*cell.run.take, *cell.run.stages) if cell.has(name)]
-    return Measured(
+    plain = Measured(
         settings=_settings(cell),
         commits=tuple(sorted({cell.manifest(name)["info"]["commit"] for name in stages})),
         machine=state.get("machine", ""),
         core_s=sum(state.get("core_s", {}).values()),
         seconds=sum(state.get("seconds", {}).values()),
-        scored_on=scored_on,
+        scored_on=_scored_on(cell) if cell.has(_EVALUATE) else ScoredOn(),
         curves=_curves(cell),
         models={name: _numbers(found) for name, found in models.items()},
         per_class={name: found["per_class"] for name, found in models.items()},
-        resampled=resampled,
     )
+    if known and _without_images(known) == _without_images(plain):
+        return known
+    resampled, num_images = _resampled(cell, plain.scored_on)
+    scored_on = dataclasses.replace(plain.scored_on, num_images=num_images)
+    return dataclasses.replace(plain, scored_on=scored_on, resampled=resampled)
+
+
+def _without_images(measured: Measured) -> Measured:
+    scored_on = dataclasses.replace(measured.scored_on, num_images=0)
+    return dataclasses.replace(measured, scored_on=scored_on, resampled={})
 
 
 def _numbers(found: dict) -> dict[str, float | None]:
     return {k: v for k, v in found.items() if v is None or isinstance(v, int | float)}
 
 
-def _resampled(cell: Cell) -> tuple[ScoredOn, dict[str, np.ndarray]]:
+def _scored_on(cell: Cell) -> ScoredOn:
+    """Without their number, which the labels tell."""
     identity = cell.manifest(_EVALUATE)["identity"]
-    spec, digest = identity["eval_data"], identity.get("input: eval_data", "")
+    return ScoredOn(identity["eval_data"], identity.get("input: eval_data", ""))
+
+
+def _resampled(cell: Cell, scored_on: ScoredOn) -> tuple[dict[str, np.ndarray], int]:
     found, num_images = {}, 0
     for model, numbers in cell.models().items():
         path = cell.folder / _EVALUATE / model / "detections.json"
         # Pseudo labels are scored on the images they were made for, not on these.
         if path.is_file() and model != LABELS:
-            truth = _truth(spec, tuple(numbers["per_class"]), digest)
+            truth = _truth(scored_on.spec, tuple(numbers["per_class"]), scored_on.digest)
             aps = resampled_ap(truth, read_results(truth, path=str(path)))
             # As the file keeps it, so that two cells are compared alike wherever they lie.
             found[model], num_images = aps.astype(_VECTOR), truth.num_images
-    return ScoredOn(spec, digest, num_images), found
+    return found, num_images
 
 
 @functools.lru_cache(maxsize=8)

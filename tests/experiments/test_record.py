@@ -182,3 +182,26 @@ b = "on two images"
             perfect(cell)
     with pytest.raises(UserError, match=r"on 4 of scenes:eval.*8 classes and 2 of scenes:"):
         results.write(found, made, command="x")
+
+
+def test_a_cell_is_not_resampled_again_unless_its_scores_changed(place, monkeypatch):
+    _run_seed("here", 0, place)
+    path = place / "question" / "record" / "part-seed0.json"
+    first, asked = path.read_text(), []
+
+    def resampled(truth, found):
+        asked.append(truth)
+        return np.full(1001, 0.5)
+
+    monkeypatch.setattr(record, "resampled_ap", resampled)
+    _write("here", place)
+    assert asked == [] and path.read_text() == first
+    metrics = place / "here" / "question" / "part" / "seed0" / "evaluate" / "metrics.json"
+    content = json.loads(metrics.read_text())
+    content["models"]["finetune"]["per_class"]["disc"] = 0.125
+    metrics.write_text(json.dumps(content))
+    _write("here", place)
+    measured = record._read(path)
+    assert measured.per_class["finetune"]["disc"] == 0.125
+    assert measured.resampled["finetune"].tolist() == [0.5] * 1001
+    assert len(asked) == len(measured.resampled) == 4
