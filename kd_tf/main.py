@@ -52,7 +52,19 @@ def entry_point() -> None:
     flags.define()
     absl_flags.FLAGS.set_default("verbosity", logging.INFO)
     logging.get_absl_handler().setFormatter(std_logging.Formatter("%(message)s"))
-    app.run(main)
+    try:
+        app.run(main)
+    except SystemExit as stop:
+        if isinstance(stop.code, int) and stop.code:
+            _leave(stop.code)
+        raise
+
+
+def _leave(code: int) -> None:
+    """Ends the process at once: with a half-read pipeline, tidying up may abort with a dump."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ TEACHER_KINDS: dict[str, tuple[str, ...]] = {
     "keras": ("name",),
     "kerascv": ("weights", "name"),
     "saved_model": ("label_map", "signature", "input_size", "resize", "name"),
-    "tflite": ("classes", "label_offset", "resize", "name"),
+    "tflite": ("classes", "ids", "label_offset", "resize", "name"),
     "results": ("categories", "images", "name"),
     "python": ("name", "*"),
 }

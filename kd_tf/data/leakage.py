@@ -27,7 +27,7 @@ def read_digests(source: Source) -> dict[str, str]:
 
 def refuse_leakage(
     held_out: Mapping[str, str], used: Mapping[str, str], *, held_out_name: str, used_name: str,
-    allow: bool = False,
+    data_set: str, allow: bool = False,
 ) -> list[tuple[str, str]]:  # fmt: skip
     """Makes sure that no image for evaluation or validation is also learned from.
 
@@ -36,6 +36,7 @@ def refuse_leakage(
         used: Likewise, of the images trained on or pseudo-labelled for training.
         held_out_name: What the held out data is, for the message: a flag and its value.
         used_name: Likewise.
+        data_set: Name that allows it.
         allow: Whether the user allowed it by name.
 
     Returns:
@@ -51,7 +52,7 @@ def refuse_leakage(
             f"{len(shared)} of the {len(held_out)} images of {held_out_name} are also in "
             f"{used_name} (the same file, by sha256):\n{named}\nA score on images that were "
             "learned from says nothing. Remove them from one side, or allow it by "
-            "--allow_leakage=NAME of the data set."
+            f"--allow_leakage={data_set}."
         )
     return shared
 

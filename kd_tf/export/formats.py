@@ -137,6 +137,18 @@ def is_exported_tflite(path: str) -> bool:
         return False
 
 
+def stored_thresholds(path: str) -> tuple[float, ...] | None:
+    """The working thresholds of an artefact, per class; None of what `export` did not write."""
+    from kd_tf.export.exported import read_export_meta
+    from kd_tf.export.tflite_runner import read_tflite_meta
+
+    if files.exists(files.join(path, "assets", META_FILE)):
+        return read_export_meta(path).score_thresholds
+    if is_exported_tflite(path):
+        return read_tflite_meta(files.read_bytes(path)).score_thresholds
+    return None
+
+
 def load_detector(path: str) -> Detector:
     """Loads an artefact by what its path ends with: a SavedModel folder, .tflite or .onnx.
 

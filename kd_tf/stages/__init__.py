@@ -73,7 +73,7 @@ def _pseudo(one: Run) -> None:
 
     if not one.settings.teacher:
         logging.info("No --teacher: stage teacher trains one first.")
-        train.teacher(one)
+        train.teacher(one, keep=True)
     pseudo.pseudo(one)
 
 

@@ -134,9 +134,25 @@ def _teacher(run: Run, spec: Spec, source: Source, names: tuple[str, ...]) -> _M
         rules = categories.rules_for(rules, spec.name, known)
         coverage = categories.cover({spec.name: known}, names, rules=rules)
         who = Labeller(spec.name, "", coverage.class_maps[0], np.ones(len(names)))
-        return InRunClasses(one, who, class_names=names), [DEFAULT_THRESHOLD] * len(names), None
+        own = _own_thresholds(spec, len(known))
+        thresholds = np.full(len(names), np.inf)
+        np.minimum.at(thresholds, who.class_map[who.class_map >= 0], own[who.class_map >= 0])
+        thresholds[np.isinf(thresholds)] = DEFAULT_THRESHOLD
+        return InRunClasses(one, who, class_names=names), thresholds.tolist(), None
 
     return _Model(load.content_hash(spec), read)
+
+
+def _own_thresholds(spec: Spec, num_classes: int) -> np.ndarray:
+    """The scores from which a teacher's own classes count: those its file keeps, else one."""
+    found = None
+    if spec.kind == "keras":
+        found = read_spec(spec.location)["meta"].get("score_thresholds")
+    elif spec.kind in ("saved_model", "tflite"):
+        found = formats.stored_thresholds(spec.location)
+    if not found or len(found) != num_classes:
+        return np.full(num_classes, DEFAULT_THRESHOLD)
+    return np.array(found)
 
 
 def _evaluate(run: Run, models: dict[str, _Model], source: Source) -> job.Result:

@@ -133,11 +133,13 @@ class Fusing:
         used_name = f"the {len(used)} images looked at of {flags}"
         if self.data:
             names = {parse(text, DATA_KINDS).name for text in settings.unlabeled}
+            names = names or {self.source.name}
             leakage.refuse_leakage(
                 labeled.open_labeled(self.data[0].folder, labels.VAL).digests,
                 used,
                 held_out_name="the validation data",
                 used_name=used_name,
+                data_set=",".join(sorted(names)),
                 allow=bool(names & allowed),
             )
         if settings.eval_data:
@@ -146,6 +148,7 @@ class Fusing:
                 used,
                 held_out_name=f"--eval_data={settings.eval_data}",
                 used_name=used_name,
+                data_set=parse(settings.eval_data, DATA_KINDS).name,
                 allow=parse(settings.eval_data, DATA_KINDS).name in allowed,
             )
 

@@ -150,10 +150,12 @@ def ensure(
     if (keep or run.redo or not anew) and _is_finished(stage, settings):
         logging.info("stage %s: nothing to do, %s is complete.", stage.name, stage.folder)
         return False
+    in_the_way = _in_the_way(stage, settings, redo=run.redo, anew=anew)
     if settings.dry_run:
         logging.info("stage %s: would run in %s.", stage.name, stage.folder)
         return False
-    _clear_the_way(stage, settings, redo=run.redo, anew=anew)
+    if in_the_way:
+        _move_aside(stage, in_the_way)
     with _held(stage, settings, shared=shared and settings.num_workers > 1):
         run.redone.add(stage.folder)
         _work(stage, settings, work)
@@ -221,29 +223,38 @@ def _stage_flag(name: str) -> str:
     return name if name in config.STAGES else "all"
 
 
-def _clear_the_way(stage: Stage, settings: config.Config, *, redo: bool, anew: bool) -> None:
-    """Leaves the folder empty or with unfinished work of the same identity; else refuses."""
+def _in_the_way(stage: Stage, settings: config.Config, *, redo: bool, anew: bool) -> list[str]:
+    """Why what is in the folder must be moved aside, a line each; none where it need not be.
+
+    Raises:
+        UserError: It is the work of other settings, which nobody has given up.
+    """
     complete = manifests.is_complete(stage.folder)
     begun = None if complete else _begun_otherwise(stage, settings)
     changed = stage.differences(settings) if complete else begun or []
     if not changed and not (anew and complete):
-        return
+        return []
     # A stage that stopped before it made anything, say for a wrong setting, binds nobody.
     if not made_anything(stage.folder):
-        return
+        return []
     own_changes = [line for line in changed if not line.startswith(_INPUT)]
-    listed = "\n  ".join(changed)
     worth_keeping = complete or stage.goes_on_from(stage.folder)
     if worth_keeping and not anew and (own_changes or not redo):
+        listed = "\n  ".join(changed)
         raise UserError(
             f"{stage.folder} holds the work of other settings or inputs:\n  {listed}\n"
             "Give those settings again, or another --workdir, or --overwrite to do it anew "
             "(the old folder is kept beside it; where several processes work, rename it instead)"
             + ("." if own_changes else "; --stage=all does so by itself.")
         )
+    return changed or ["--overwrite was given"]
+
+
+def _move_aside(stage: Stage, why: list[str]) -> None:
     kept = _free_name(f"{stage.folder}.old-{time.strftime('%Y%m%dT%H%M%S')}")
     with in_use.hold(stage.folder):
         files.rename(stage.folder, kept)
+    listed = "\n  ".join(why)
     logging.info("stage %s: done again, because\n  %s\nOld work: %s", stage.name, listed, kept)
 
 

@@ -219,6 +219,7 @@ def _refuse_leakage(folder: str, val: Source, listing: Source, *, settings: conf
         leakage.read_digests(listing),
         held_out_name=f"--val_data={settings.val_data}",
         used_name=" ".join(f"--labeled={text}" for text in settings.labeled),
+        data_set=val.name,
         allow=val.name in names_list(settings.allow_leakage),
     )
 

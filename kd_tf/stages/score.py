@@ -179,5 +179,6 @@ def refuse_leakage(run: Run, source: Source, *, stages: Sequence[str] = tuple(_L
         used,
         held_out_name=f"--eval_data={run.settings.eval_data}",
         used_name=f"what {run.settings.workdir} learned from",
+        data_set=source.name,
         allow=source.name in names_list(run.settings.allow_leakage),
     )

@@ -54,8 +54,13 @@ class Lesson:
     first_weights: str | None = None
 
 
-def teacher(run: Run) -> bool:
-    """Trains a big detector on people's labels."""
+def teacher(run: Run, *, keep: bool = False) -> bool:
+    """Trains a big detector on people's labels.
+
+    Args:
+        run: The run.
+        keep: Whether --overwrite, meant for another stage, leaves a finished one alone.
+    """
     need_labels(run, "teacher")
     settings, data = run.settings, labels.ensure_labeled(run)
 
@@ -67,7 +72,7 @@ def teacher(run: Run) -> bool:
         )  # fmt: skip
         return _train(run, lesson, validation=data)
 
-    return _ensure(run, "teacher", {"labeled": run.input_hash(data.folder)}, work)
+    return _ensure(run, "teacher", {"labeled": run.input_hash(data.folder)}, work, keep=keep)
 
 
 def pretrain(run: Run) -> bool:
@@ -152,12 +157,12 @@ def _labeled_input(run: Run, data: labels.LabeledData | None) -> dict[str, str]:
     return {"labeled": run.input_hash(data.folder)} if data else {}
 
 
-def _ensure(run: Run, name: str, inputs: dict[str, str], work) -> bool:
+def _ensure(run: Run, name: str, inputs: dict[str, str], work, *, keep: bool = False) -> bool:
     stage = job.Stage(
         name, run.folder(name), inputs=inputs,
         goes_on_from=lambda folder: checkpoint.updates_done(folder) > 0,
     )  # fmt: skip
-    return job.ensure(stage, run, work=work, by_all=True)
+    return job.ensure(stage, run, work=work, by_all=True, keep=keep)
 
 
 def _train(run: Run, lesson: Lesson, *, validation: labels.LabeledData | None) -> job.Result:

@@ -18,6 +18,9 @@ from kd_tf.teachers.saved_model import resize_option
 
 # The label lists of detectors begin with, and where COCO's ids have gaps contain, this.
 PLACEHOLDER = "???"
+_POST_PROCESS = "TFLite_Detection_PostProcess"
+_COCO_NUM_CLASSES, _COCO_LAST_ID = 80, 90
+_COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 # What float detectors of the Object Detection API expect of 0..255: mean and spread.
 _FLOAT_MEAN, _FLOAT_SPREAD = 127.5, 127.5
 
@@ -27,7 +30,8 @@ def load_tflite(spec: Spec) -> "TFLiteTeacher":
 
     Class names come from `classes=FILE` (or a comma list), else from the file's own
     metadata. `label_offset=k` means that class c is called names[c + k]; by default 1 where
-    the list begins with the placeholder "???", else 0.
+    the list begins with the placeholder "???", else 0. `ids=coco` puts COCO's 80 names at
+    COCO's ids, which have gaps, as detectors of the Object Detection API number them.
 
     Raises:
         UserError: Not a TFLite detector, or its classes are not known.
@@ -59,6 +63,7 @@ class TFLiteTeacher:
         self._input = inputs[0]
         self._outputs = _find_outputs(spec, interpreter)
         self._offset = _offset(spec, names)
+        _check_number(spec, interpreter, len(names) - self._offset)
         named = [name for name in names if name != PLACEHOLDER]
         # Index into the class list for each line of the label list; -1 for a placeholder.
         self._classes = np.array([-1 if n == PLACEHOLDER else named.index(n) for n in names])
@@ -141,7 +146,7 @@ def _find_outputs(spec: Spec, interpreter: object) -> list[dict]:
         lists = [next(d for d in lists if d is not scores[0]), scores[0]]
     elif len(classes) == 1:
         lists = [classes[0], next(d for d in lists if d is not classes[0])]
-    elif "PostProcess" not in boxes[0]["name"]:
+    elif _POST_PROCESS not in boxes[0]["name"]:
         lists = _by_values(interpreter, lists)
     return [boxes[0], *lists, counts[0]]
 
@@ -162,7 +167,7 @@ def _class_names(spec: Spec, content: bytes) -> list[str]:
     given = spec.options.get("classes")
     if given:
         text = files.read_text(given) if files.exists(given) else given.replace(",", "\n")
-        return _lines(text)
+        return _at_ids(spec, _lines(text))
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as attached:
             lists = [name for name in attached.namelist() if name.endswith(".txt")]
@@ -172,6 +177,47 @@ def _class_names(spec: Spec, content: bytes) -> list[str]:
     raise UserError(
         f"{spec.text!r} holds no class list in its metadata. Give ?classes=FILE, one name a line."
     )
+
+
+def _at_ids(spec: Spec, names: list[str]) -> list[str]:
+    """The names where their ids, less one, put them."""
+    ids = spec.options.get("ids", "")
+    if not ids:
+        return names
+    if ids != "coco" or len(names) != _COCO_NUM_CLASSES or PLACEHOLDER in names:
+        raise UserError(
+            f"{spec.text!r}: ids={ids} with {len(names)} names. Known is ids=coco, with COCO's "
+            f"{_COCO_NUM_CLASSES} names in the order of their ids."
+        )
+    left = iter(names)
+    numbers = range(1, _COCO_LAST_ID + 1)
+    return [PLACEHOLDER if number in _COCO_GAPS else next(left) for number in numbers]
+
+
+def _check_number(spec: Spec, interpreter: object, number: int) -> None:
+    """Refuses another number of names than the network has classes: all would be shifted."""
+    width = _num_scores(interpreter)
+    # The scores may begin with that of the background.
+    if width is None or number in (width - 1, width):
+        return
+    advice = f"Give a list of {width - 1} lines, {PLACEHOLDER} where a class has no name"
+    if number == _COCO_NUM_CLASSES and width - 1 == _COCO_LAST_ID:
+        advice += ", or ?classes=FILE&ids=coco for COCO's 80 names at COCO's ids, which have gaps"
+    raise UserError(
+        f"{spec.text!r}: the list names {number} classes, and the network scores {width} (with "
+        f"the background, where it knows one). {advice}."
+    )
+
+
+def _num_scores(interpreter: object) -> int | None:
+    """How many scores an anchor has, where the standard post-processing reads them."""
+    shapes = {one["index"]: one["shape"] for one in interpreter.get_tensor_details()}
+    # No public method lists operations; without this one nothing is checked.
+    operations = getattr(interpreter, "_get_ops_details", list)()
+    for one in operations:
+        if one["op_name"] == _POST_PROCESS and len(one["inputs"]) == 3:
+            return int(shapes[one["inputs"][1]][-1])
+    return None
 
 
 def _lines(text: str) -> list[str]:

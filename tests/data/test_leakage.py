@@ -8,7 +8,7 @@ from kd_tf.data import leakage
 from kd_tf.errors import UserError
 from tests.data.made import open_spec
 
-NAMES = {"held_out_name": "--eval_data=b", "used_name": "--labeled=a"}
+NAMES = {"held_out_name": "--eval_data=b", "used_name": "--labeled=a", "data_set": "b"}
 
 
 def _source(folder, contents: dict[str, bytes]):

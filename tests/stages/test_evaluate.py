@@ -1,6 +1,7 @@
 """Stage evaluate through its settings: teachers by spec, results, the labels themselves."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -8,7 +9,8 @@ from kd_tf import config, files, manifests, stages
 from kd_tf.data.scenes import CLASS_NAMES, scene_labels
 from kd_tf.data.sources import open_source
 from kd_tf.errors import UserError
-from kd_tf.specs import DATA_KINDS, parse
+from kd_tf.specs import DATA_KINDS, TEACHER_KINDS, parse
+from kd_tf.stages import evaluate, pseudo, train
 
 NUM = 12
 POOL = f"scenes:unlabeled?num={NUM}&size=64&labels=1"
@@ -45,6 +47,35 @@ def test_a_teacher_of_some_classes_is_scored_on_all(settings):
     present = {int(c) for i in range(NUM) for c in _truth(i).classes}
     assert all(per_class[i] == pytest.approx(1.0) for i in present if i < 4)
     assert all(per_class[i] == 0.0 for i in present if i >= 4)
+
+
+def test_a_file_that_keeps_its_thresholds_is_counted_at_them(tmp_path):
+    folder = tmp_path / "saved_model"
+    (folder / "assets").mkdir(parents=True)
+    kept = dict.fromkeys(("network", "stage", "commit", "ap"), "") | {
+        "class_names": ["a", "b"],
+        "image_size": [64, 64],
+        "score_thresholds": [0.25, 0.75],
+        "score_floor": 0.01,
+        "iou_threshold": 0.5,
+        "max_detections": 100,
+        "versions": {},
+    }
+    (folder / "assets" / "kd_tf_export.json").write_text(json.dumps(kept))
+    spec = parse(f"saved_model:{folder}", TEACHER_KINDS)
+    assert evaluate._own_thresholds(spec, 2).tolist() == [0.25, 0.75]
+    # Other names were given by ?label_map=.
+    assert evaluate._own_thresholds(spec, 3).tolist() == [0.5, 0.5, 0.5]
+    assert evaluate._own_thresholds(parse(ORACLE, TEACHER_KINDS), 1).tolist() == [0.5]
+
+
+def test_only_stage_teacher_itself_is_overwritten(settings, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "teacher", lambda run, keep=False: asked.append(keep))
+    monkeypatch.setattr(pseudo, "pseudo", lambda run: None)
+    for stage in ("teacher", "pseudo"):
+        stages.run(dataclasses.replace(settings, stage=stage, teacher=(), overwrite=True))
+    assert asked == [False, True]
 
 
 def test_its_results_file_scores_the_same(settings, tmp_path):

@@ -142,6 +142,24 @@ def test_ensure_unfinished_work_nobody_goes_on_from_is_moved_aside(folder, goes_
     assert files.exists(files.join(parent, old, "half"))
 
 
+def test_ensure_dry_run_refuses_what_a_run_would_refuse(folder):
+    work = _Work(folder)
+    _ensure(folder, work)
+    before = sorted(files.walk(folder))
+    with pytest.raises(UserError, match="teacher_steps: was 300, is 7 now"):
+        _ensure(folder, work, teacher_steps=7, dry_run=True)
+    assert _ensure(folder, work, teacher_steps=7, overwrite=True, dry_run=True) is False
+    assert sorted(files.walk(folder)) == before and work.calls == 1
+
+
+def test_ensure_overwrite_says_why_where_nothing_changed(folder, monkeypatch):
+    said = []
+    monkeypatch.setattr(job.logging, "info", lambda text, *values: said.append(text % values))
+    _ensure(folder, _Work(folder))
+    _ensure(folder, _Work(folder), overwrite=True)
+    assert any("done again, because\n  --overwrite was given\n" in line for line in said)
+
+
 def test_ensure_dry_run_touches_nothing(folder):
     work = _Work(folder)
     assert _ensure(folder, work, dry_run=True) is False

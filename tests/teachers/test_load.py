@@ -9,6 +9,7 @@ from kd_tf.data.predict import predict
 from kd_tf.errors import UserError
 from kd_tf.geometry.detections import Detections, Needs
 from kd_tf.teachers.load import LoadSettings, content_hash, load_teacher
+from kd_tf.teachers.synonyms import canonical
 from tests.teachers.made import CLASS_NAMES, RectangleTeacher, made_source
 
 
@@ -186,12 +187,25 @@ def test_tflite_real_file_sees_what_is_there(real_data):
     assert hits >= 7
 
 
-def test_tflite_wrong_offset_is_out_of_range(real_data):
+def test_tflite_with_another_number_of_names_than_it_has_classes_is_refused(real_data):
     weights = real_data / "weights"
-    teacher = load(f"tflite:{weights}/ssd_mobilenet_v1.tflite?classes=a,b&label_offset=0")
-    rng = np.random.default_rng(0)
-    with pytest.raises(UserError, match="is out of range"):
-        teacher.detect(rng.integers(0, 255, (4, 300, 300, 3)).astype(np.uint8))
+    with pytest.raises(UserError, match=r"names 80 classes, .* scores 91 .*&ids=coco") as caught:
+        load(f"tflite:{weights}/ssd_mobilenet_v1.tflite?classes={weights}/coco80_names.txt")
+    assert "a list of 90 lines, ??? where" in str(caught.value)
+    with pytest.raises(UserError, match="names 2 classes"):
+        load(f"tflite:{weights}/ssd_mobilenet_v1.tflite?classes=a,b&label_offset=0")
+
+
+def test_tflite_cocos_names_at_cocos_ids_are_those_of_the_file(real_data):
+    weights = real_data / "weights"
+    own = load(f"tflite:{weights}/ssd_mobilenet_v1.tflite")
+    given = load(
+        f"tflite:{weights}/ssd_mobilenet_v1.tflite?classes={weights}/coco80_names.txt&ids=coco"
+    )
+    image = np.random.default_rng(0).integers(0, 255, (1, 300, 300, 3)).astype(np.uint8)
+    names = (given.needs().class_names, own.needs().class_names)
+    assert len({tuple(map(canonical, one)) for one in names}) == 1
+    assert given.detect(image)[0].classes.tolist() == own.detect(image)[0].classes.tolist()
 
 
 @pytest.mark.parametrize(
@@ -202,6 +216,11 @@ def test_tflite_wrong_offset_is_out_of_range(real_data):
         pytest.param("weights/coco80_names.txt?classes=a", "cannot be loaded", id="no_tflite"),
         pytest.param(
             "weights/ssd_mobilenet_v1.tflite?label_offset=one", "whole number", id="offset"
+        ),
+        pytest.param(
+            "weights/ssd_mobilenet_v1.tflite?classes=a,b&ids=coco",
+            "ids=coco with 2 names",
+            id="ids",
         ),
     ],
 )
