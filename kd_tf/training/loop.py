@@ -96,7 +96,7 @@ def train(
             other settings.
         TrainingDivergedError: A loss or gradient was not finite.
         WorkerLostError: Another worker is gone.
-        PreemptedError: SIGTERM came; the state is saved.
+        PreemptedError: SIGTERM or Ctrl-C came; the state is saved.
     """
     all_settings.check(settings)
     strategies.check(strategy, settings=settings)
@@ -131,7 +131,7 @@ def _train_from(run: _Run, done: Progress) -> Progress:
     any_worker = strategies.build_agreement(run.strategy)
     data = iter(strategies.distribute(run.batches, start_step=done.step, strategy=run.strategy))
     bar = progress_bars.bar(total=steps, unit="steps", description="train", initial=done.step)
-    with stopping.watching_sigterm() as asked, bar:
+    with stopping.watching_signals() as asked, bar:
         while done.step < steps:
             count = calls.steps_until_host(done.step, settings=run.settings)
             start = time.perf_counter()
@@ -145,7 +145,7 @@ def _train_from(run: _Run, done: Progress) -> Progress:
             if stop or _saving_is_due(run, done.step):
                 done = _save(run, done)
             if stop:
-                raise stopping.PreemptedError(done.step, folder=run.folder)
+                raise stopping.PreemptedError(done.step, folder=run.folder, signum=asked.signum)
             done = _validate_if_due(run, done)
     return done
 

@@ -41,12 +41,20 @@ class WorkerLostError(UserError):
 
 
 class PreemptedError(SystemExit):
-    """SIGTERM came and the state is saved; the process ends with code 143 (128 + SIGTERM)."""
+    """A signal came and the state is saved; the process ends with code 128 + its number."""
 
-    def __init__(self, step: int, *, folder: str):
-        super().__init__(128 + signal.SIGTERM)
+    def __init__(self, step: int, *, folder: str, signum: signal.Signals | None):
+        """Says so at once.
+
+        Args:
+            step: The update that was the last.
+            folder: Where it is saved.
+            signum: What came; None where another worker was asked.
+        """
+        signum = signum or signal.SIGTERM
+        super().__init__(128 + signum)
         self.message = (
-            f"SIGTERM: stopped after update {step}, saved in {folder}. "
+            f"{signum.name}: stopped after update {step}, saved in {folder}. "
             "The same command goes on from there."
         )
         print(self.message, file=sys.stderr, flush=True)
@@ -72,27 +80,45 @@ def diverged(
     )
 
 
-@contextlib.contextmanager
-def watching_sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets while the block runs; the handler before comes back after.
+class Asked:
+    """Whether, and by which signal, the process was asked to stop."""
 
-    Signals reach the main thread only: elsewhere the event is never set.
+    def __init__(self):
+        self.signum: signal.Signals | None = None
+
+    def is_set(self) -> bool:
+        """Whether a signal has come."""
+        return self.signum is not None
+
+
+@contextlib.contextmanager
+def watching_signals() -> Iterator[Asked]:
+    """Notes SIGTERM and SIGINT (Ctrl-C) of the block; the handlers before come back after.
+
+    A second SIGINT does what it did before, and what was ignored stays ignored. Signals reach
+    the main thread only: elsewhere nothing is noted.
     """
-    asked = threading.Event()
+    asked = Asked()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
     def ask(signum: int, frame: object) -> None:
-        del signum, frame
-        logging.warning("SIGTERM: finishing this call, then saving.")
-        asked.set()
+        del frame
+        asked.signum = signal.Signals(signum)
+        logging.warning("%s: finishing this call, then saving.", asked.signum.name)
+        if signum == signal.SIGINT:
+            signal.signal(signal.SIGINT, before[signal.SIGINT])
 
-    before = signal.signal(signal.SIGTERM, ask)
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+    before = {one: how for one, how in before.items() if how is not signal.SIG_IGN}
     try:
+        for one in before:
+            signal.signal(one, ask)
         yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextlib.contextmanager

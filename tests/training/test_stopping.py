@@ -1,4 +1,3 @@
-import os
 import signal
 import threading
 
@@ -8,21 +7,40 @@ import tensorflow as tf
 from kd_tf.training import stopping
 
 
-def test_watching_sigterm_sets_the_event_and_gives_the_handler_back():
-    before = signal.getsignal(signal.SIGTERM)
-    with stopping.watching_sigterm() as asked:
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_watching_signals_notes_the_signal_and_gives_the_handler_back(signum):
+    before = signal.getsignal(signum)
+    with stopping.watching_signals() as asked:
         assert not asked.is_set()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert asked.wait(5)
-    assert signal.getsignal(signal.SIGTERM) is before
+        signal.raise_signal(signum)
+        assert asked.is_set() and asked.signum == signum
+    assert signal.getsignal(signum) is before
 
 
-def test_watching_sigterm_outside_the_main_thread_leaves_signals_alone():
+def test_watching_signals_a_second_interrupt_stops_at_once():
+    with pytest.raises(KeyboardInterrupt), stopping.watching_signals() as asked:
+        signal.raise_signal(signal.SIGINT)
+        assert asked.is_set()
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_watching_signals_leaves_what_is_ignored_alone():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stopping.watching_signals() as asked:
+            signal.raise_signal(signal.SIGINT)
+        assert not asked.is_set() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_watching_signals_outside_the_main_thread_leaves_signals_alone():
     seen = []
 
     def watch():
         before = signal.getsignal(signal.SIGTERM)
-        with stopping.watching_sigterm() as asked:
+        with stopping.watching_signals() as asked:
             seen.append((asked.is_set(), signal.getsignal(signal.SIGTERM) is before))
 
     thread = threading.Thread(target=watch)
@@ -32,9 +50,11 @@ def test_watching_sigterm_outside_the_main_thread_leaves_signals_alone():
 
 
 def test_preempted_ends_a_process_with_143(capsys):
-    error = stopping.PreemptedError(12, folder="gs://bucket/run")
+    error = stopping.PreemptedError(12, folder="gs://bucket/run", signum=None)
     assert error.code == 143
-    assert "after update 12, saved in gs://bucket/run" in capsys.readouterr().err
+    assert "SIGTERM: stopped after update 12, saved in gs://bucket/run" in capsys.readouterr().err
+    error = stopping.PreemptedError(12, folder="gs://bucket/run", signum=signal.SIGINT)
+    assert error.code == 130
 
 
 @pytest.mark.parametrize(
