@@ -14,6 +14,7 @@ ROWS = [
     {
         "geometry",
         "files",
+        "documents",
         "manifests",
         "progress",
         "setting",

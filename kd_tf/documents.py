@@ -1,0 +1,242 @@
+"""Small files that people and other programs write: text, lists of names, JSON, YAML.
+
+Whatever is in such a file, only a UserError comes out: it names the file, what came and what is
+allowed. Nothing in a file is executed.
+"""
+
+import codecs
+import json
+import math
+import re
+
+import tensorflow as tf
+import yaml
+from absl import logging
+
+from kd_tf import files
+from kd_tf.errors import UserError
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+# YAML as it is read here: numbers and words alike are text.
+Yaml = str | list["Yaml"] | dict[str, "Yaml"]
+
+_SHOWN = 100
+_MAX_YAML_BYTES = 4 << 20
+_LINE_ENDS = re.compile(r"\r\n|\r|\n")
+# The longer marks first: that of UTF-32 begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+# No whole number in a file of ours or others needs more; Python's own limit is 4,300 digits.
+_MAX_WHOLE = 2**62
+
+
+def read_text(path: str, *, where: str = "") -> str:
+    """The text of a file: UTF-8, UTF-16 or UTF-32 with a byte order mark, else Windows-1252.
+
+    Windows-1252 is what is left when text is not UTF-8; it is logged, as it is a guess.
+
+    Args:
+        path: The file.
+        where: The flag or spec that names it, for the message.
+
+    Raises:
+        UserError: It cannot be read, or is no text.
+    """
+    return decode(read_bytes(path, where=where), path=path)
+
+
+def read_bytes(path: str, *, where: str = "") -> bytes:
+    """The bytes of a file that must be there.
+
+    Raises:
+        UserError: It is missing, a folder, or cannot be read.
+    """
+    named = f"{where}: {show(path)}" if where else show(path)
+    try:
+        if files.is_folder(path):
+            raise UserError(f"{named} is a folder; a file is needed.")
+        return files.read_bytes(path)
+    except tf.errors.NotFoundError as error:
+        raise UserError(f"{named}: there is no such file.") from error
+    except (tf.errors.OpError, OSError, UnicodeError) as error:
+        raise UserError(f"{named} cannot be read: {show(str(error))}.") from error
+
+
+def decode(content: bytes, *, path: str) -> str:
+    """The text of a file's bytes; see `read_text`. `path` is for messages."""
+    mark, encoding = next((pair for pair in _MARKS if content.startswith(pair[0])), (b"", "utf-8"))
+    content = content.removeprefix(mark)
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding != "utf-8":
+            raise UserError(f"{show(path)} begins like {encoding} and is none: {error}.") from error
+        text = _decode_windows(content, path=path)
+    if "\0" in text:
+        raise UserError(f"{show(path)} is no text: it holds NUL characters. Save it as UTF-8.")
+    return text
+
+
+def _decode_windows(content: bytes, *, path: str) -> str:
+    try:
+        text = content.decode("cp1252")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{show(path)} is neither UTF-8 nor Windows-1252 text. Save it as UTF-8."
+        ) from error
+    logging.warning("%s is not UTF-8; it is read as Windows-1252. Save it as UTF-8.", show(path))
+    return text
+
+
+def read_lines(path: str, *, where: str = "") -> list[str]:
+    r"""The lines of a text file without blanks around them; empty ones are left out.
+
+    Lines end with \n, \r\n or \r, and with nothing else: a name may hold any other letter.
+    """
+    lines = split_lines(read_text(path, where=where))
+    return [line.strip() for line in lines if line.strip()]
+
+
+def split_lines(text: str) -> list[str]:
+    r"""The lines of a text, which end with \n, \r\n or \r."""
+    return _LINE_ENDS.split(text)
+
+
+def read_json(path: str, *, where: str = "") -> Json:
+    """The content of a JSON file.
+
+    Raises:
+        UserError: It cannot be read, or is not JSON.
+    """
+    return parse_json(read_text(path, where=where), path=path)
+
+
+def parse_json(text: str | bytes, *, path: str) -> Json:
+    """The content of JSON text. `path` is for messages.
+
+    Raises:
+        UserError: It is not JSON, is nested too deep, or holds a number of thousands of digits.
+    """
+    if isinstance(text, bytes):
+        text = decode(text, path=path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{show(path)} is not JSON: {show(str(error))}.") from error
+
+
+def read_yaml(path: str, *, where: str = "") -> Yaml:
+    """The content of a YAML file; every scalar is text as it stands: "on", "007", "1.0".
+
+    So no name turns into a truth value or a number; see `to_whole`. Tags are not obeyed.
+
+    Raises:
+        UserError: It cannot be read, is not YAML, gives a key twice, or repeats a list or table
+            by an alias (a few such lines unfold to gigabytes).
+    """
+    content = read_bytes(path, where=where)
+    if len(content) > _MAX_YAML_BYTES:
+        raise UserError(
+            f"{show(path)} has {len(content)} bytes; a YAML file has at most {_MAX_YAML_BYTES}."
+        )
+    try:
+        return yaml.load(decode(content, path=path), Loader=_TextLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{show(path)} is not YAML: {show(str(error), 300)}.") from error
+
+
+class _TextLoader(yaml.BaseLoader):
+    """Reads scalars as text, and refuses what would be joined or unfolded in silence."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            anchor = self.anchors.get(event.anchor)
+            if anchor is not None and not isinstance(anchor, yaml.ScalarNode):
+                raise UserError(
+                    f"YAML repeats a list or table by the alias *{event.anchor}, line "
+                    f"{event.start_mark.line + 1}: write it out."
+                )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node, deep=False):
+        keys = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise UserError(f"YAML line {key_node.start_mark.line + 1}: a key must be a word.")
+            if key_node.value in keys:
+                raise UserError(
+                    f"YAML line {key_node.start_mark.line + 1}: the key "
+                    f"{show(key_node.value)} is given twice."
+                )
+            keys.add(key_node.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def to_whole(value: object) -> int | None:
+    """The whole number a value stands for: 7, 7.0 or "7"; None where it stands for none.
+
+    Truth values, NaN, fractions and numbers beyond 2^62 stand for none.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        value = value.strip()
+        if not re.fullmatch(r"[+-]?[0-9]{1,19}(\.0*)?", value):
+            return None
+        value = int(value.partition(".")[0])
+    if isinstance(value, float):
+        if not value.is_integer():
+            return None
+        value = int(value)
+    return value if isinstance(value, int) and abs(value) <= _MAX_WHOLE else None
+
+
+def to_number(value: object) -> float | None:
+    """The finite number a value stands for: 0.5, 1 or "0.5"; None where it stands for none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    if isinstance(value, str) and not re.fullmatch(r"\s*[+-]?[0-9.]+([eE][+-]?[0-9]+)?\s*", value):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def to_flag(value: object) -> bool | None:
+    """The truth value a value stands for: true, 0, 1.0, "0", "true", "No"; None for none."""
+    words = {"0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
+    if isinstance(value, str):
+        return words.get(value.strip().lower())
+    if isinstance(value, (bool, int, float)) and value in (0, 1):
+        return bool(value)
+    return None
+
+
+def show(value: object, limit: int = _SHOWN) -> str:
+    """A value for a message: quoted where it is text, cut where it is long, printable anywhere."""
+    text = value if isinstance(value, str) else _shallow(value)
+    cut = text[:limit]
+    text = repr(cut) if isinstance(value, str) else cut
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text + ("..." if len(cut) == limit else "")
+
+
+def _shallow(value: object) -> str:
+    """A value as text; of a list or table only its size, as it may hold anything."""
+    if isinstance(value, dict):
+        return f"a table with {len(value)} keys"
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a whole number of {value.bit_length()} bits"
+    return repr(value)
