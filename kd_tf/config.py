@@ -155,7 +155,11 @@ class Config:
         "Leave out teachers' classes that the run does not have, instead of refusing.",
         stages=("pseudo", "evaluate"),
     )
-    teacher_weights: str = _labels("", "How much teachers count in fusion: big=2,small=1.")
+    teacher_weights: str = _labels(
+        "",
+        "How much teachers count in fusion: big=2,small=1. Default: by their AP on the validation "
+        "images, all the same without labels.",
+    )
     fusion_iou: float = _labels(0.55, "Overlap from which boxes are one.", above=0.0, high=1.0)
     tta_flip: bool = _labels(
         False, "Teachers also see every image mirrored.", stages=("predictions", "evaluate")

@@ -168,15 +168,20 @@ class Fusing:
     @functools.cached_property
     def _labellers(self) -> list[Labeller]:
         coverage = self._coverage
-        weights = categories.weights(
-            coverage, teacher_weights=checks.teacher_weights(self.run.settings)
-        )
         plain = [
-            Labeller(one.name, one.folder, class_map, row)
-            for one, class_map, row in zip(self.answers, coverage.class_maps, weights, strict=True)
+            Labeller(one.name, one.folder, class_map, known.astype(np.float64))
+            for one, class_map, known in zip(
+                self.answers, coverage.class_maps, coverage.known, strict=True
+            )
         ]
-        for trial, who in zip(self.trials, plain, strict=False):
-            teachers.refuse_bad(self.run, trial, self.data[1], who=who)
+        ap_by_class = [
+            teachers.validation_ap(self.run, trial, self.data[1], who=who)
+            for trial, who in zip(self.trials, plain, strict=False)
+        ]
+        weights = categories.weights(coverage, teacher_weights=self._weights(ap_by_class))
+        plain = [
+            dataclasses.replace(who, weights=row) for who, row in zip(plain, weights, strict=True)
+        ]
         method = self.run.settings.calibration
         if len(plain) < 2 or method == "none":
             return plain
@@ -187,6 +192,24 @@ class Fusing:
             dataclasses.replace(who, calibrate=calibrate.fit(self._scored([who]), method=method))
             for who in plain
         ]
+
+    def _weights(self, ap_by_class: list[list[float]]) -> dict[str, float]:
+        """What each teacher counts: as the user says, else by its AP, else all the same."""
+        given = checks.teacher_weights(self.run.settings)
+        if given or len(self.answers) < 2:
+            return given
+        if not ap_by_class:
+            logging.warning(
+                "Nobody knows which of the teachers is better, so they count the same. A weak one "
+                "then costs labels of a strong one: give --labeled, or --teacher_weights."
+            )
+            return {}
+        found = categories.weights_by_ap(self._coverage, ap_by_class)
+        logging.info(
+            "Teachers' weights, by AP on the validation images: %s.",
+            ", ".join(f"{name}={value:.3g}" for name, value in found.items()),
+        )
+        return found
 
     @functools.cached_property
     def _chosen(self) -> thresholds.Thresholds:

@@ -1,6 +1,7 @@
 """The run's teachers: loaded, run over images, and compared with labels where there are some."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -179,17 +180,22 @@ def shards(folder: str) -> tuple[str, ...]:
     return tuple(name for name in files.list_folder(folder) if name.endswith(".tfrecord"))
 
 
-def refuse_bad(run: Run, answers: Answers, source: Source, *, who: Labeller) -> None:
-    """Raises UserError where a teacher is below --min_teacher_ap on the validation images.
+def validation_ap(run: Run, answers: Answers, source: Source, *, who: Labeller) -> list[float]:
+    """A teacher's AP [C] on the validation images; NaN for a class without an object there.
 
-    That is the AP of the classes it knows, as it labels no others.
+    Raises:
+        UserError: Its mean over the classes it knows, as it labels no others, is below
+            --min_teacher_ap.
     """
     truth = ground_truth(source, class_names=source.class_names)
     found = ((one.image_id, who.in_run_classes(one.detections)) for one in answers.read())
     per_class = evaluate(truth, found)["per_class"]
-    known = [source.class_names[index] for index in judged_classes([who])]
-    of_known = [per_class[name] for name in known if per_class[name] is not None]
-    ap = float(np.mean(of_known)) if of_known else None
+    ap_by_class = [
+        math.nan if (ap := per_class[name]) is None else ap for name in truth.class_names
+    ]
+    known = np.array(ap_by_class)[judged_classes([who])]
+    known = known[np.isfinite(known)]
+    ap = float(known.mean()) if len(known) else None
     said = "none (no class it knows is there)" if ap is None else f"{ap:.3f}"
     logging.info("teacher %s: AP %s on the validation images.", answers.name, said)
     if ap is not None and ap < run.settings.min_teacher_ap:
@@ -198,6 +204,7 @@ def refuse_bad(run: Run, answers: Answers, source: Source, *, who: Labeller) -> 
             f"knows, below --min_teacher_ap={run.settings.min_teacher_ap}. Look at it with "
             "--stage=probe."
         )
+    return ap_by_class
 
 
 def _teacher_hash(run: Run, spec: Spec) -> str:

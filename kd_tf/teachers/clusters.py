@@ -34,16 +34,17 @@ class Clusters:
     """Clusters of all groups, K in all.
 
     Attributes:
-        boxes: [K, 4] float32: the score-weighted mean of its boxes, or its best box.
-        score_sums: [K] float64.
-        num_boxes: [K] int64.
+        boxes: [K, 4] float32: the score-weighted mean of each teacher's best box in it, or the
+            best box of all.
+        score_sums: [K] float64, of each teacher's best box in it.
+        num_teachers: [K] int64, how many teachers have a box in it.
         first: [K] int64, row of its best box.
         members: [N] int64, the cluster of every row.
     """
 
     boxes: np.ndarray
     score_sums: np.ndarray
-    num_boxes: np.ndarray
+    num_teachers: np.ndarray
     first: np.ndarray
     members: np.ndarray
 
@@ -67,11 +68,17 @@ def to_groups(boxes: np.ndarray, scores: np.ndarray, *, groups: np.ndarray) -> G
     return Groups(padded, padded_scores, rows, (rows >= 0).sum(axis=1))
 
 
-def cluster(groups: Groups, *, iou_threshold: float, average: bool) -> Clusters:
+def cluster(
+    groups: Groups, *, teachers: np.ndarray, iou_threshold: float, average: bool
+) -> Clusters:
     """Puts each box, best first, into the cluster it overlaps most, or makes a new one.
+
+    A teacher's second box in a cluster is a near-duplicate of its first, which its own
+    suppression left over: it is a member, and changes neither box nor score.
 
     Args:
         groups: At least one box.
+        teachers: [N] int64, whose box each row is.
         iou_threshold: A cluster must overlap more than this.
         average: Compare with the running mean of a cluster (weighted boxes fusion) instead
             of its best box (which is greedy NMS: members after the first are suppressed).
@@ -81,8 +88,9 @@ def cluster(groups: Groups, *, iou_threshold: float, average: bool) -> Clusters:
     """
     size, num_groups = groups.scores.shape
     means = np.zeros((4, size, num_groups), np.float32)
-    sums = np.zeros((4, size, num_groups)) if average else None
+    sums = np.zeros((4, size, num_groups))
     score_sums = np.zeros((size, num_groups))
+    present = np.zeros((int(teachers.max()) + 1, size, num_groups), bool)
     counts = np.zeros(num_groups, np.int64)
     slots = np.zeros((size, num_groups), np.int64)
     for step in range(size):
@@ -92,9 +100,12 @@ def cluster(groups: Groups, *, iou_threshold: float, average: bool) -> Clusters:
         best, overlap = _best_overlap(means[:, :used, :num], boxes)
         slot = np.where(overlap > iou_threshold, best, counts[:num])
         slots[step, :num] = slot
-        score_sums[slot, columns] += groups.scores[step, :num]
+        teacher = teachers[groups.rows[step, :num]]
+        scores = np.where(present[teacher, slot, columns], 0.0, groups.scores[step, :num])
+        present[teacher, slot, columns] = True
+        score_sums[slot, columns] += scores
         if average:
-            sums[:, slot, columns] += groups.scores[step, :num] * boxes
+            sums[:, slot, columns] += scores * boxes
             means[:, slot, columns] = sums[:, slot, columns] / np.maximum(
                 score_sums[slot, columns], _TINY
             )
@@ -102,7 +113,7 @@ def cluster(groups: Groups, *, iou_threshold: float, average: bool) -> Clusters:
             fresh = slot == counts[:num]
             means[:, slot[fresh], columns[fresh]] = boxes[:, fresh]
         counts[:num] += slot == counts[:num]
-    return _collect(groups, means, score_sums, counts, slots)
+    return _collect(groups, means, score_sums, counts, slots, num_teachers=present.sum(axis=0))
 
 
 def _best_overlap(means: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,6 +148,8 @@ def _collect(
     score_sums: np.ndarray,
     counts: np.ndarray,
     slots: np.ndarray,
+    *,
+    num_teachers: np.ndarray,
 ) -> Clusters:
     real = groups.rows >= 0
     step, column = np.nonzero(real)
@@ -151,7 +164,7 @@ def _collect(
     return Clusters(
         means[:, exists].T,
         score_sums[exists],
-        np.bincount(cluster_of, minlength=len(first)),
+        num_teachers[exists],
         first,
         members,
     )

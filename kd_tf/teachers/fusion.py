@@ -9,7 +9,7 @@ import numpy as np
 
 from kd_tf.errors import UserError
 from kd_tf.geometry.detections import Detections
-from kd_tf.teachers.clusters import Groups, cluster, soft_suppress, to_groups
+from kd_tf.teachers.clusters import Clusters, Groups, cluster, soft_suppress, to_groups
 
 Method = Literal["nms", "soft_nms", "wbf", "vote"]
 
@@ -139,11 +139,17 @@ def _flatten(images: Sequence[Sequence[Detections]]) -> _Flat:
     )
 
 
+def _cluster(flat: _Flat, groups: Groups, settings: FusionSettings, *, average: bool) -> Clusters:
+    return cluster(
+        groups, teachers=flat.teachers, iou_threshold=settings.iou_threshold, average=average
+    )
+
+
 def _nms(
     flat: _Flat, groups: Groups, shares: np.ndarray, num_known: np.ndarray, settings: FusionSettings
 ) -> _Flat:
     """The best box of each cluster, with the score its teacher gave."""
-    clusters = cluster(groups, iou_threshold=settings.iou_threshold, average=False)
+    clusters = _cluster(flat, groups, settings, average=False)
     return flat[clusters.first]
 
 
@@ -158,13 +164,17 @@ def _soft_nms(
 def _wbf(
     flat: _Flat, groups: Groups, shares: np.ndarray, num_known: np.ndarray, settings: FusionSettings
 ) -> _Flat:
-    """The mean box of each cluster; its score suffers from teachers that did not see it."""
-    clusters = cluster(groups, iou_threshold=settings.iou_threshold, average=True)
+    """The mean box of each cluster; its score suffers from teachers that did not see it.
+
+    Support and mean count teachers, not boxes: what one teacher left over beside its own best box
+    neither lowers the score nor stands for a second teacher.
+    """
+    clusters = _cluster(flat, groups, settings, average=True)
     best = flat[clusters.first]
     known = num_known[best.classes]
-    mean = clusters.score_sums / clusters.num_boxes
-    # With unequal weights two boxes of a heavy teacher can exceed 1; so they can in the original.
-    scores = np.minimum(mean * np.minimum(known, clusters.num_boxes) / known, 1.0)
+    # The mean over its teachers, times the share of the teachers that know the class. A heavy
+    # teacher alone can exceed 1, as in the original.
+    scores = np.minimum(clusters.score_sums / known, 1.0)
     return dataclasses.replace(best, boxes=clusters.boxes, scores=scores)
 
 
@@ -172,7 +182,7 @@ def _vote(
     flat: _Flat, groups: Groups, shares: np.ndarray, num_known: np.ndarray, settings: FusionSettings
 ) -> _Flat:
     """The best box of each cluster that teachers with more than half of the weight support."""
-    clusters = cluster(groups, iou_threshold=settings.iou_threshold, average=False)
+    clusters = _cluster(flat, groups, settings, average=False)
     best = flat[clusters.first]
     support = np.zeros(len(clusters.first))
     supports = np.zeros((len(clusters.first), len(shares)), bool)

@@ -11,6 +11,7 @@ from kd_tf.teachers.categories import (
     read_rules,
     rules_for,
     weights,
+    weights_by_ap,
 )
 from kd_tf.teachers.synonyms import canonical
 
@@ -133,3 +134,29 @@ def test_rules_for_one_teacher_leave_out_those_of_the_others():
     assert cover({"a": ("car", "cat")}, ("car",), rules=own).class_maps[0].tolist() == [0, -1]
     other = rules_for(rules, "b", ("van", "dog"))
     assert cover({"b": ("van", "dog")}, ("car",), rules=other).class_maps[0].tolist() == [0, -1]
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("ap_by_class", "expected"),
+    [
+        # By hand: (.2 / .4)^3 = .125; with another class (.1 / .3)^3 = .037.
+        pytest.param([[0.4, 0.9, NAN], [0.2, NAN, 0.8]], [1.0, 0.125], id="shared_class_alone"),
+        pytest.param([[0.2, 0.9, NAN], [0.4, NAN, 0.8]], [0.125, 1.0], id="second_is_better"),
+        pytest.param([[0.4, 0.9, NAN], [0.0, NAN, 0.8]], [1.0, 0.001], id="finds_nothing"),
+        pytest.param([[0.0, 0.9, NAN], [0.0, NAN, 0.8]], [1.0, 1.0], id="neither_finds_any"),
+        pytest.param([[NAN, 0.9, NAN], [NAN, NAN, 0.8]], [1.0, 1.0], id="no_object_of_it"),
+    ],
+)
+def test_weights_by_ap_compares_over_shared_classes(ap_by_class, expected):
+    coverage = cover({"a": ("cat", "dog"), "b": ("cat", "cow")}, ("cat", "dog", "cow"))
+    found = weights_by_ap(coverage, ap_by_class)
+    assert list(found) == ["a", "b"]
+    assert list(found.values()) == pytest.approx(expected)
+
+
+def test_weights_by_ap_of_disjoint_teachers_are_equal():
+    coverage = cover({"a": ("cat",), "b": ("dog",)}, ("cat", "dog"))
+    assert weights_by_ap(coverage, [[0.9, NAN], [NAN, 0.1]]) == {"a": 1.0, "b": 1.0}
