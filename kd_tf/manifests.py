@@ -29,7 +29,9 @@ class Counts:
         seen: Images met.
         written: Images whose result is in the folder.
         skipped: Images left out, by reason.
-        skipped_boxes: Boxes left out of images that were kept, by reason.
+        skipped_boxes: Boxes left out of images that were kept, by reason; and what is only noted,
+            such as boxes that were clipped.
+        kept_boxes: Boxes of the images whose result is in the folder.
         examples: For each reason what was left out, as a person would look for it: images
             up to 10,000, boxes only the first 20.
     """
@@ -38,6 +40,7 @@ class Counts:
     written: int = 0
     skipped: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     skipped_boxes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    kept_boxes: int = 0
     examples: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def skip(self, reason: str, what: str, *, detail: str = "", whole_image: bool = True) -> None:
@@ -53,6 +56,7 @@ class Counts:
         self.written += other.written
         self.skipped.update(other.skipped)
         self.skipped_boxes.update(other.skipped_boxes)
+        self.kept_boxes += other.kept_boxes
         for reason, named in other.examples.items():
             mine = self.examples.setdefault(reason, [])
             mine.extend(named[: self._most(reason) - len(mine)])
@@ -67,6 +71,7 @@ class Counts:
             "written": self.written,
             "skipped": dict(sorted(self.skipped.items())),
             "skipped_boxes": dict(sorted(self.skipped_boxes.items())),
+            "kept_boxes": self.kept_boxes,
             "examples": dict(sorted(self.examples.items())),
         }
 
@@ -78,6 +83,7 @@ class Counts:
             written=content["written"],
             skipped=collections.Counter(content["skipped"]),
             skipped_boxes=collections.Counter(content["skipped_boxes"]),
+            kept_boxes=content.get("kept_boxes", 0),  # Earlier versions did not count them.
             examples={reason: list(named) for reason, named in content["examples"].items()},
         )
 

@@ -26,6 +26,7 @@ def test_write_then_read_gives_the_same_manifest():
         "written": 1,
         "skipped": {"truncated": 1},
         "skipped_boxes": {"no area": 1},
+        "kept_boxes": 0,
         "examples": {"no area": ["b.jpg: box 2"], "truncated": ["a.jpg: at byte 9"]},
     }
 

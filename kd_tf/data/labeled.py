@@ -76,6 +76,7 @@ def _write_shard(
                 continue
             met[record.sha256] = record.source_id
             counts.written += 1
+            counts.kept_boxes += len(record.objects)
             count_rejects(counts, rejects)
             yield to_example(record)
         # Beside the shard before it appears, so a shard that is there has its counts.

@@ -1,6 +1,8 @@
 """What is left out is counted; too much of it stops the run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from absl import logging
 
 from kd_tf.data.items import Reject
 from kd_tf.errors import UserError
@@ -8,6 +10,13 @@ from kd_tf.manifests import Counts
 
 # A copy of an image that is kept; data sets are full of them, and nothing is lost.
 DUPLICATE = "duplicate image"
+CLIPPED = "box clipped to the image"
+NO_LABEL_FILE = "image without a label file"
+NO_ANNOTATION_FILE = "image without an annotation file"
+NOT_SCORED = "class outside the class list"
+IN_PADDING = "in the padding, outside the image"
+# Worth knowing, and nothing is lost.
+NOTED = frozenset({CLIPPED, NO_LABEL_FILE, NO_ANNOTATION_FILE, NOT_SCORED, IN_PADDING})
 
 _NAMED = 10
 
@@ -24,12 +33,12 @@ def count_rejects(counts: Counts, rejects: Iterable[Reject]) -> None:
 def check_fraction(
     counts: Counts, *, max_bad_fraction: float, where: str, num_images: int | None = None
 ) -> None:
-    """Stops the run where too many images were left out.
+    """Stops the run where too many images, or too many boxes, were left out.
 
     Args:
         counts: What became of the images; every one is written or skipped.
-        max_bad_fraction: Share of the images met that may be left out, in [0, 1]; copies of
-            an image that is kept do not count.
+        max_bad_fraction: Share of the images met, and of their boxes, that may be left out, in
+            [0, 1]; copies of an image that is kept and clipped boxes do not count.
         where: The data set, for the message.
         num_images: How many images there are, where not all were met yet.
 
@@ -41,16 +50,48 @@ def check_fraction(
         raise AssertionError(
             f"{where}: {counts.seen} images seen, {counts.written} written, {num_skipped} skipped."
         )
-    bad = [(reason, n) for reason, n in counts.skipped.most_common() if reason != DUPLICATE]
-    num_bad = sum(count for _, count in bad)
+    bad = {reason: n for reason, n in counts.skipped.items() if reason != DUPLICATE}
     num_images = counts.seen if num_images is None else num_images
-    if num_bad <= max_bad_fraction * num_images:
-        return
-    reasons = ", ".join(f"{count} x {reason}" for reason, count in bad)
-    named = [f"{name} ({reason})" for reason, _ in bad for name in counts.examples[reason]]
-    listed = "\n".join(f"  {name}" for name in named[:_NAMED])
-    raise UserError(
-        f"{where}: {num_bad} of {num_images} images cannot be used, more than "
-        f"{max_bad_fraction:.2%}: {reasons}. The first:\n{listed}\nRepair or remove them, or "
-        "raise --max_bad_fraction."
-    )
+    bad_boxes = lost_boxes(counts)
+    num_boxes = counts.kept_boxes + sum(bad_boxes.values())
+    for what, by_reason, num in (("images", bad, num_images), ("boxes", bad_boxes, num_boxes)):
+        num_bad = sum(by_reason.values())
+        if num_bad > max_bad_fraction * num:
+            raise UserError(
+                f"{where}: {num_bad} of {num} {what} cannot be used, more than "
+                f"{max_bad_fraction:.2%}: {_by_reason(by_reason)}. The first:\n"
+                f"{_first(counts, by_reason)}\nRepair or remove them, or raise --max_bad_fraction."
+            )
+
+
+def lost_boxes(counts: Counts) -> dict[str, int]:
+    """How many boxes were left out, by reason; what is only noted is no loss."""
+    return {reason: n for reason, n in counts.skipped_boxes.items() if reason not in NOTED}
+
+
+def log_boxes(counts: Counts, *, where: str) -> None:
+    """Tells what became of people's boxes, where anything did."""
+    lost = lost_boxes(counts)
+    noted = {reason: n for reason, n in counts.skipped_boxes.items() if reason in NOTED}
+    if lost:
+        logging.warning(
+            "%s: %d boxes given, %d kept, %d left out: %s. The first:\n%s",
+            where,
+            counts.kept_boxes + sum(lost.values()),
+            counts.kept_boxes,
+            sum(lost.values()),
+            _by_reason(lost),
+            _first(counts, lost),
+        )
+    if noted:
+        logging.info("%s: %s.", where, _by_reason(noted))
+
+
+def _by_reason(counted: Mapping[str, int]) -> str:
+    ordered = sorted(counted.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{number} x {reason}" for reason, number in ordered)
+
+
+def _first(counts: Counts, reasons: Iterable[str]) -> str:
+    named = [f"{name} ({reason})" for reason in reasons for name in counts.examples[reason]]
+    return "\n".join(f"  {name}" for name in named[:_NAMED])

@@ -9,7 +9,7 @@ from absl import logging
 from kd_tf import files, manifests
 from kd_tf.data.items import Source
 from kd_tf.data.predict import Recaller
-from kd_tf.data.rejects import check_fraction
+from kd_tf.data.rejects import check_fraction, log_boxes
 from kd_tf.detectors import replicas
 from kd_tf.detectors.network import count_parameters
 from kd_tf.detectors.network_detector import NetworkDetector
@@ -157,19 +157,23 @@ def _own_thresholds(spec: Spec, num_classes: int) -> np.ndarray:
 
 def _evaluate(run: Run, models: dict[str, _Model], source: Source) -> job.Result:
     score.refuse_leakage(run, source)
-    metrics, counts = {}, manifests.Counts()
+    metrics, counts_of = {}, {}
     for name, one in models.items():
         detector, thresholds, num_parameters = one.load()
-        metrics[name], counts = score.score(
+        metrics[name], counts_of[name] = score.score(
             detector, source, thresholds=thresholds, folder=run.folder("evaluate", name)
         )
+        metrics[name]["counts"] = counts_of[name].to_json()
         if num_parameters:
             metrics[name]["num_parameters"] = num_parameters
     found = label_quality.measure_labels(run, folder=run.folder("evaluate", "pseudo_labels"))
     write_metrics(metrics, folder=run.folder("evaluate"), labels=found)
-    check_fraction(
-        counts, max_bad_fraction=run.settings.max_bad_fraction, where=f"eval_data {source.name}"
-    )
+    for name, counts in counts_of.items():
+        where = f"eval_data {source.name}, scoring {name}"
+        check_fraction(counts, max_bad_fraction=run.settings.max_bad_fraction, where=where)
+    # Models see the same images; where one could use fewer of them, that is what counts.
+    counts = min(counts_of.values(), key=lambda one: one.written, default=manifests.Counts())
+    log_boxes(counts, where=f"eval_data {source.name}")
     if metrics:
         logging.info("Held-out images: %s (%d)\n%s", source.name, counts.written, table(metrics))
     return job.Result(("metrics.json",), counts)

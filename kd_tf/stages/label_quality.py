@@ -7,7 +7,7 @@ from kd_tf import manifests
 from kd_tf.data import views
 from kd_tf.data.items import Source
 from kd_tf.data.records import from_example
-from kd_tf.data.rejects import check_fraction
+from kd_tf.data.rejects import check_fraction, log_boxes
 from kd_tf.data.shards import RecordSet
 from kd_tf.data.sources import open_source
 from kd_tf.errors import UserError
@@ -53,11 +53,9 @@ def measure_labels(run: Run, *, folder: str) -> dict | None:
     truth = ground_truth(source, class_names=names)
     counts = manifests.Counts(seen=len(rows), written=len(rows))
     score.count_unscored(counts, truth)
-    check_fraction(
-        counts,
-        max_bad_fraction=run.settings.max_bad_fraction,
-        where=f"people's labels of {source.name}",
-    )
+    where = f"people's labels of {source.name}"
+    log_boxes(counts, where=where)
+    check_fraction(counts, max_bad_fraction=run.settings.max_bad_fraction, where=where)
     known = set(truth.image_ids.tolist())
     found = (
         (item.image_id, _detections(records.read(number_of[source.key(item)]), names))

@@ -10,7 +10,7 @@ from absl import logging
 from kd_tf import config, files, manifests
 from kd_tf.data import labeled, leakage, splits, views
 from kd_tf.data.items import Source
-from kd_tf.data.rejects import check_fraction
+from kd_tf.data.rejects import check_fraction, log_boxes
 from kd_tf.data.shards import RecordSet
 from kd_tf.data.sources import open_source
 from kd_tf.errors import RejectedError, UserError
@@ -179,6 +179,7 @@ def _write_parts(
         known = labeled.open_labeled(folder, VAL).digests
     counts.add(_write_part(folder, TRAIN, train, known=known))
     where = " ".join(settings.labeled)
+    log_boxes(counts, where=where)
     check_fraction(counts, max_bad_fraction=settings.max_bad_fraction, where=where)
     return counts
 

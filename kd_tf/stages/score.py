@@ -9,7 +9,7 @@ from kd_tf import manifests, progress
 from kd_tf.data import labeled, leakage
 from kd_tf.data.items import Source
 from kd_tf.data.predict import Predicted, Recaller, predict
-from kd_tf.data.rejects import count_rejects
+from kd_tf.data.rejects import NOT_SCORED, count_rejects
 from kd_tf.data.sources import open_source
 from kd_tf.detectors.network import Network
 from kd_tf.detectors.network_detector import NetworkDetector
@@ -26,7 +26,6 @@ from kd_tf.teachers.label_job import PREFIX
 from kd_tf.teachers.scored import match_to_labels
 
 BATCH_SIZE = 25
-UNKNOWN_CLASS = "class outside the class list"
 _NAMED = 20
 # Stage -> first part of the names of the records that students learn from.
 _LEARNED = {"labeled": labels.TRAIN, "pseudo": PREFIX}
@@ -154,12 +153,13 @@ def count_unscored(counts: manifests.Counts, truth: GroundTruth) -> None:
         truth: Its rejects and its objects of unknown classes are counted.
     """
     count_rejects(counts, truth.rejects)
+    counts.kept_boxes += len(truth.classes)
     unreadable = sum(reject.whole_image for reject in truth.rejects)
     counts.seen -= unreadable  # They were seen when they were decoded.
     counts.written -= unreadable
     if truth.unknown_classes:
-        counts.skipped_boxes[UNKNOWN_CLASS] += sum(truth.unknown_classes.values())
-        counts.examples[UNKNOWN_CLASS] = list(truth.unknown_classes)[:_NAMED]
+        counts.skipped_boxes[NOT_SCORED] += sum(truth.unknown_classes.values())
+        counts.examples[NOT_SCORED] = list(truth.unknown_classes)[:_NAMED]
         logging.warning(
             "Objects of classes that are not scored, as the class list lacks them: %s.",
             ", ".join(f"{name} ({num})" for name, num in truth.unknown_classes.items()),

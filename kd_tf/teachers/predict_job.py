@@ -12,7 +12,7 @@ from kd_tf import files, manifests, progress
 from kd_tf.data.batches import load
 from kd_tf.data.items import Source
 from kd_tf.data.predict import Recaller, predict
-from kd_tf.data.rejects import check_fraction, count_rejects
+from kd_tf.data.rejects import IN_PADDING, check_fraction, count_rejects
 from kd_tf.data.shards import INDEX_SUFFIX, shard_name, shard_rows, write_shard
 from kd_tf.errors import RejectedError, UserError
 from kd_tf.geometry.detections import Detector
@@ -231,9 +231,9 @@ def _kept(
 
 
 def _listed(source: Source) -> Counts:
-    """Counts that hold what listing left out."""
+    """Counts that hold the images that listing left out; people's boxes are not looked at."""
     counts = Counts()
-    count_rejects(counts, source.rejects)
+    count_rejects(counts, (reject for reject in source.rejects if reject.whole_image))
     return counts
 
 
@@ -244,7 +244,7 @@ def _count(counts: Counts, stored: Prediction) -> None:
     else:
         counts.written += 1
     if stored.num_outside:
-        counts.skipped_boxes["in the padding, outside the image"] += stored.num_outside
+        counts.skipped_boxes[IN_PADDING] += stored.num_outside
 
 
 def _whole_shard(

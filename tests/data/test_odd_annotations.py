@@ -125,7 +125,7 @@ def test_two_classes_of_one_name(tmp_path):
         pytest.param([40, 1, 5, 5], [], ["box outside the image"], id="box_outside"),
         pytest.param([1, float("nan"), 5, 5], [], ["box not finite"], id="box_nan"),
         pytest.param([1, 1, 5], [], ["box not finite"], id="box_of_three_numbers"),
-        pytest.param([1, 1, "5", 5], [], ["box not finite"], id="box_of_text"),
+        pytest.param([1, 1, "wide", 5], [], ["box not finite"], id="box_of_text"),
         pytest.param([10, 10, -5, 5], [], ["box inverted"], id="box_inverted"),
         pytest.param([10, 10, 5, 0], [], ["box without area"], id="box_zero_area"),
         pytest.param([0, 0, 40, 24], [[0, 0, 40, 24]], [], id="whole_image"),

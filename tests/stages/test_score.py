@@ -8,6 +8,7 @@ import pytest
 
 from kd_tf import config, files, stages
 from kd_tf.data.scenes import CLASS_NAMES
+from kd_tf.data.rejects import NOT_SCORED
 from kd_tf.data.sources import open_source
 from kd_tf.errors import RejectedError
 from kd_tf.specs import DATA_KINDS, parse
@@ -47,7 +48,7 @@ def test_objects_of_classes_the_model_lacks_are_counted(tmp_path):
     left_out = sum(CLASS_NAMES[index] in lacking for index in marked)
     assert metrics["AP"] == pytest.approx(1.0)
     assert left_out > 0
-    assert counts.skipped_boxes[score.UNKNOWN_CLASS] == left_out
+    assert counts.skipped_boxes[NOT_SCORED] == left_out
 
 
 def test_pseudo_labels_are_scored_on_the_pool_that_people_labelled(tmp_path):

@@ -1,8 +1,10 @@
 """`coco:INSTANCES.json?images=DIR`: COCO's own format, with its sparse ids as they are."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from absl import logging
 
 from kd_tf.data.items import Item, Labels, Reject, Source
 from kd_tf.data.sources import instances_json, packed, reading
@@ -44,6 +46,7 @@ def build_source(
     Raises:
         UserError: No image can be used.
     """
+    instances = _without_unused_headings(instances, where=spec.text)
     rejects = list(instances.rejects)
     items, ranks = _items(instances.entries, folder, rejects=rejects)
     if not items:
@@ -52,7 +55,7 @@ def build_source(
     labelled = instances.annotations is not None
     read_labels = None
     if labelled:
-        boxes = _pack(instances, rejects=rejects)
+        boxes = _pack(instances, rejects=rejects, where=spec.text)
         read_labels = _label_reader(
             boxes, ranks=ranks, items=items, judged=judged, read_header=read_header, name=spec.name
         )
@@ -66,6 +69,23 @@ def build_source(
         fingerprint=reading.fingerprint([instances.sha256]),
         category_ids=tuple(number for number, _ in instances.categories) if labelled else (),
     )
+
+
+def _without_unused_headings(
+    instances: instances_json.Instances, *, where: str
+) -> instances_json.Instances:
+    """Leaves out categories that only head others (Roboflow writes one) and have no object."""
+    notes = instances.annotations
+    used = set() if notes is None else set(notes.category_ids.tolist())
+    unused = {number for number in instances.roots if number not in used}
+    if not unused or notes is None:
+        return instances
+    named = ", ".join(name for number, name in instances.categories if number in unused)
+    logging.info(
+        "%s: left out as a class: %s, a heading of others without an object.", where, named
+    )
+    kept = [pair for pair in instances.categories if pair[0] not in unused]
+    return dataclasses.replace(instances, categories=kept)
 
 
 def _all_judged(rank: int, marked: np.ndarray) -> None:
@@ -89,31 +109,42 @@ def _items(
     return items, np.array(ranks, np.int64)
 
 
-def _pack(instances: instances_json.Instances, *, rejects: list[Reject]) -> packed.PackedBoxes:
+def _pack(
+    instances: instances_json.Instances, *, rejects: list[Reject], where: str
+) -> packed.PackedBoxes:
     """The boxes of each entry; an annotation of an unknown image or category is a reject."""
     notes = instances.annotations
     image_ids = np.array([entry.image_id for entry in instances.entries], np.int64)
     images, known_image = _look_up(notes.image_ids, image_ids)
     category_ids = np.array([number for number, _ in instances.categories], np.int64)
     categories, known_category = _look_up(notes.category_ids, category_ids)
-    for known, ids, reason in (
-        (known_image, notes.image_ids, "annotation of an unknown image"),
-        (known_category, notes.category_ids, "annotation of an unknown category"),
+    # An annotation of both is counted once, for its image.
+    for left_out, ids, reason in (
+        (~known_image, notes.image_ids, "annotation of an unknown image"),
+        (known_image & ~known_category, notes.category_ids, "annotation of an unknown category"),
     ):
         rejects += [
             Reject(f"annotation {notes.ids[row]}", reason, f"id {ids[row]}", False)
-            for row in np.flatnonzero(~known)
+            for row in np.flatnonzero(left_out)
         ]
     good = known_image & known_category
     x, y, width, height = notes.boxes_xywh[good].T
+    corners = np.stack([x, y, x + width, y + height], axis=-1)
+    packed.refuse_fractions(corners, where=where)
     boxes = packed.raw_boxes(
-        np.stack([x, y, x + width, y + height], axis=-1),
+        corners,
         categories[good],
         is_crowd=notes.is_crowd[good],
         areas=notes.areas[good],
         ids=notes.ids[good],
     )
-    return packed.pack(boxes, images[good], num_images=len(image_ids))
+    lost, known = _look_up(notes.lost_image_ids, image_ids)
+    return packed.pack(
+        boxes,
+        images[good],
+        num_images=len(image_ids),
+        lost_rows=np.concatenate([images[known_image & ~known_category], lost[known]]),
+    )
 
 
 def _look_up(values: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,6 +175,7 @@ def _label_reader(
             header=read_header(item),
             judged=judged(rank, raw.classes),
             key=f"{name}/{item.original_id}",
+            num_lost=int(boxes.num_lost[rank]),
         )
 
     return read_labels

@@ -12,6 +12,7 @@ import numpy as np
 
 from kd_tf import files
 from kd_tf.data.items import Reject
+from kd_tf.documents import show, to_flag, to_number, to_whole
 from kd_tf.errors import UserError
 
 _MAX_ID = 2**62
@@ -48,6 +49,7 @@ class Annotations:
         boxes_xywh: [N, 4] float64 pixels, NaN where `bbox` is not four numbers.
         areas: [N] float32, NaN where not stated.
         is_crowd: [N] bool.
+        lost_image_ids: [M] int64, the image of each annotation that is a reject, where it is known.
     """
 
     ids: np.ndarray
@@ -56,6 +58,7 @@ class Annotations:
     boxes_xywh: np.ndarray
     areas: np.ndarray
     is_crowd: np.ndarray
+    lost_image_ids: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Instances:
     Attributes:
         entries: Sorted by image id.
         categories: (id, name), sorted by id.
+        roots: Ids of categories that are only the heading of others (Roboflow writes one).
         annotations: None where the file has no `annotations` at all.
         rejects: Entries that are no image or no annotation.
         sha256: Hex digest of the file.
@@ -72,6 +76,7 @@ class Instances:
 
     entries: list[ImageEntry]
     categories: list[tuple[int, str]]
+    roots: frozenset[int]
     annotations: Annotations | None
     rejects: list[Reject]
     sha256: str
@@ -79,6 +84,9 @@ class Instances:
 
 def read_instances(path: str) -> Instances:
     """Reads an instances file.
+
+    Numbers may be text ("7") or integral floats, and a box that is not stated is that of the
+    annotation's polygons or mask.
 
     Raises:
         UserError: It is not JSON, is of another form, names an image id or a category twice,
@@ -89,7 +97,7 @@ def read_instances(path: str) -> Instances:
     try:
         parsed = json.loads(content, object_hook=collector.hook)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path!r} is not JSON: {error}") from error
+        raise UserError(f"{show(path)} is not JSON: {show(str(error))}.") from error
     digest = hashlib.sha256(content).hexdigest()
     if not isinstance(parsed, dict) or not isinstance(parsed.get("images"), list):
         raise UserError(
@@ -98,18 +106,26 @@ def read_instances(path: str) -> Instances:
         )
     rejects: list[Reject] = []
     entries = _sorted_entries(parsed["images"], path=path, rejects=rejects)
-    categories = _categories(parsed.get("categories"), path=path)
+    categories, roots = _categories(parsed.get("categories"), path=path)
     rows = parsed.get("annotations")
     if rows is not None and not isinstance(rows, list):
         raise UserError(f"{path!r}: `annotations` is {type(rows).__name__}, a list is needed.")
     annotations = None if rows is None else collector.finish(rows, rejects)
-    return Instances(entries, categories, annotations, rejects, digest)
+    return Instances(entries, categories, roots, annotations, rejects, digest)
 
 
 class _Row(int):
     """Stands in the parsed JSON for an annotation that was moved to this row of the arrays."""
 
     __slots__ = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Bad:
+    """Stands in the parsed JSON for an annotation that cannot be understood."""
+
+    detail: str
+    image_id: int | None
 
 
 class _Collector:
@@ -123,31 +139,42 @@ class _Collector:
         self.numbers = array.array("d")
         self.integers = array.array("q")
 
-    def hook(self, entry: dict) -> "dict | ImageEntry | _Row":
+    def hook(self, entry: dict) -> "dict | ImageEntry | _Row | _Bad":
         if "image_id" in entry and "category_id" in entry:
             return self._keep_annotation(entry)
         if "id" in entry and ("file_name" in entry or "coco_url" in entry):
             return _image_entry(entry)
         return entry
 
-    def _keep_annotation(self, entry: dict) -> "dict | _Row":
-        ids = (entry.get("id", -1), entry["image_id"], entry["category_id"])
-        if not (_is_id(ids[0]) and _is_id(ids[1]) and _is_id(ids[2])):
-            return {}
-        box = entry.get("bbox")
-        if not isinstance(box, list) or len(box) != 4:
-            box = [math.nan] * 4
-        self.numbers.extend([_number(value) for value in box])
+    def _keep_annotation(self, entry: dict) -> "_Row | _Bad":
+        image_id, category_id = _id(entry["image_id"]), _id(entry["category_id"])
+        for key, number in (("image_id", image_id), ("category_id", category_id)):
+            if number is None:
+                return _Bad(f"{key} is {show(entry[key])}, a whole number is needed", image_id)
+        crowd = entry.get("iscrowd")
+        is_crowd = False if crowd is None else to_flag(crowd)
+        if is_crowd is None:
+            return _Bad(f"iscrowd is {show(crowd)}, 0 or 1 is needed", image_id)
+        own_id = _id(entry.get("id", -1))
+        self.numbers.extend(_box_xywh(entry))
         self.numbers.append(_number(entry.get("area")))
-        self.integers.extend([*ids, int(bool(entry.get("iscrowd")))])
+        self.integers.extend([-1 if own_id is None else own_id, image_id, category_id, is_crowd])
         return _Row(len(self.integers) // 4 - 1)
 
     def finish(self, parsed: list, rejects: list[Reject]) -> Annotations:
         """The annotations that really stood in the list `annotations`."""
+        lost = array.array("q")
         for rank, entry in enumerate(parsed):
-            if not isinstance(entry, _Row):
-                detail = "needs integers image_id and category_id"
-                rejects.append(Reject(f"annotation entry {rank}", "bad annotation", detail, False))
+            if isinstance(entry, _Row):
+                continue
+            if not isinstance(entry, _Bad):
+                found = _id(entry.get("image_id")) if isinstance(entry, dict) else None
+                entry = _Bad("needs image_id and category_id", found)
+            rejects.append(
+                Reject(f"annotation entry {rank}", "bad annotation", entry.detail, False)
+            )
+            if entry.image_id is not None:
+                lost.append(entry.image_id)
         rows = np.array([entry for entry in parsed if isinstance(entry, _Row)], np.int64)
         integers = np.array(self.integers, np.int64).reshape(-1, 4)[rows]
         numbers = np.array(self.numbers, np.float64).reshape(-1, 5)[rows]
@@ -158,17 +185,60 @@ class _Collector:
             boxes_xywh=numbers[:, :4],
             areas=numbers[:, 4].astype(np.float32),
             is_crowd=integers[:, 3].astype(bool),
+            lost_image_ids=np.array(lost, np.int64),
         )
+
+
+def _box_xywh(entry: dict) -> list[float]:
+    """The box, of its polygons or mask where none is stated; NaN where there is none."""
+    box = entry.get("bbox")
+    if box is None or box == []:
+        return _box_of_shape(entry.get("segmentation"))
+    if not isinstance(box, list) or len(box) != 4:
+        return [math.nan] * 4
+    return [_number(value) for value in box]
+
+
+def _box_of_shape(shape: object) -> list[float]:
+    if isinstance(shape, dict):
+        return _box_of_mask(shape)
+    polygons = shape if isinstance(shape, list) else []
+    if polygons and not isinstance(polygons[0], list):
+        polygons = [polygons]
+    corners = [_number(value) for polygon in polygons if isinstance(polygon, list)
+               for value in polygon]  # fmt: skip
+    if len(corners) < 4 or not all(map(math.isfinite, corners)):
+        return [math.nan] * 4
+    xs, ys = corners[::2], corners[1::2]
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+
+
+def _box_of_mask(mask: dict) -> list[float]:
+    """The box of a run-length mask, plain or compressed, by pycocotools."""
+    from pycocotools import mask as masks
+
+    size, counts = mask.get("size"), mask.get("counts")
+    try:
+        height, width = (int(side) for side in size)
+        if isinstance(counts, list):
+            # A compressed mask is opened by C code, which trusts it: so only what fits is given.
+            if sum(counts) != height * width or min(counts) < 0:
+                return [math.nan] * 4
+            mask = masks.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+        return [float(side) for side in masks.toBbox(mask)]
+    except (TypeError, ValueError, OverflowError):
+        return [math.nan] * 4
 
 
 def _image_entry(entry: dict) -> "dict | ImageEntry":
     name = entry.get("file_name", entry.get("coco_url"))
-    if not _is_id(entry["id"]) or not isinstance(name, str):
-        return {}
+    image_id = _id(entry["id"])
+    if image_id is None or not isinstance(name, str):
+        return {"id": entry["id"], "file_name": name}
     if "file_name" not in entry:
         name = "/".join(name.rsplit("/", 2)[-2:])
     return ImageEntry(
-        entry["id"],
+        image_id,
         name,
         _size(entry.get("height")),
         _size(entry.get("width")),
@@ -177,33 +247,42 @@ def _image_entry(entry: dict) -> "dict | ImageEntry":
     )
 
 
-def _is_id(value: object) -> bool:
-    return type(value) is int and -_MAX_ID < value < _MAX_ID  # a bool is no id
+def _id(value: object) -> int | None:
+    # Nearly all are integers, so they take the short way.
+    if type(value) is int and -_MAX_ID < value < _MAX_ID:
+        return value
+    return to_whole(value)
 
 
 def _number(value: object) -> float:
     """A float, or NaN for what is no number or too large for one."""
-    good = type(value) in (int, float) and -1e30 < value < 1e30
-    return float(value) if good else math.nan
+    if type(value) in (int, float):
+        return float(value) if -1e30 < value < 1e30 else math.nan
+    number = to_number(value)
+    return math.nan if number is None or abs(number) >= 1e30 else number
 
 
 def _size(value: object) -> int:
-    return int(value) if _is_id(value) and value > 0 else 0
+    size = _id(value)
+    return size if size is not None and 0 < size < 2**31 else 0
 
 
 def _ids(values: object) -> Sequence[int]:
     # An array takes 8 bytes an id, a tuple of integers 36: LVIS has a dozen for each image.
-    return array.array("q", filter(_is_id, values)) if values and isinstance(values, list) else ()
+    if not values or not isinstance(values, list):
+        return ()
+    return array.array("q", (number for value in values if (number := _id(value)) is not None))
 
 
 def _sorted_entries(parsed: list, *, path: str, rejects: list[Reject]) -> list[ImageEntry]:
     entries = [entry for entry in parsed if isinstance(entry, ImageEntry)]
     for rank, entry in enumerate(parsed):
         if not isinstance(entry, ImageEntry):
-            detail = "needs an integer id and a file_name"
+            detail = _entry_fault(entry)
             rejects.append(Reject(f"image entry {rank}", "bad image entry", detail))
     if not entries:
-        raise UserError(f"{path!r} lists no image ({len(rejects)} entries are none).")
+        first = f"; the first: {rejects[0].detail}" if rejects else ""
+        raise UserError(f"{show(path)} lists no image ({len(rejects)} entries are none{first}).")
     entries.sort(key=lambda entry: entry.image_id)
     for before, after in itertools.pairwise(entries):
         if before.image_id == after.image_id:
@@ -214,16 +293,41 @@ def _sorted_entries(parsed: list, *, path: str, rejects: list[Reject]) -> list[I
     return entries
 
 
-def _categories(parsed: object, *, path: str) -> list[tuple[int, str]]:
-    entries = parsed if isinstance(parsed, list) else []
-    categories = []
-    for entry in entries:
-        good = isinstance(entry, dict) and _is_id(entry.get("id"))
-        if not good or not isinstance(entry.get("name"), str):
-            raise UserError(f"{path!r}: a category needs an integer id and a name, got {entry!r}.")
-        categories.append((entry["id"], entry["name"]))
+def _entry_fault(entry: object) -> str:
+    if not isinstance(entry, dict):
+        return f"an entry is {show(entry)}, a table with id and file_name is needed"
+    for key in ("id", "file_name"):
+        if key not in entry:
+            return f"needs a whole number id and a file_name, has no {key}"
+    return (
+        f"needs a whole number id and a file_name, got id {show(entry['id'])} and file_name "
+        f"{show(entry['file_name'])}"
+    )
+
+
+def _categories(parsed: object, *, path: str) -> tuple[list[tuple[int, str]], frozenset[int]]:
+    """(id, name) sorted by id, and the ids of those that are the heading of others."""
+    categories, headings = [], set()
+    for entry in parsed if isinstance(parsed, list) else []:
+        number = _id(entry.get("id")) if isinstance(entry, dict) else None
+        if number is None or not isinstance(entry.get("name"), str):
+            raise UserError(
+                f"{show(path)}: a category needs a whole number id and a name, got {_told(entry)}."
+            )
+        categories.append((number, entry["name"]))
+        if isinstance(entry.get("supercategory"), str):
+            headings.add(entry["supercategory"])
     categories.sort()
-    ids = [number for number, _ in categories]
-    if len(set(ids)) < len(ids):
-        raise UserError(f"{path!r} has a category id more than once: {ids}.")
-    return categories
+    for (before, name), (after, other) in itertools.pairwise(categories):
+        if before == after:
+            raise UserError(
+                f"{show(path)} has the category id {after} more than once: {show(name)} and "
+                f"{show(other)}."
+            )
+    return categories, frozenset(number for number, name in categories if name in headings)
+
+
+def _told(entry: object) -> str:
+    if not isinstance(entry, dict):
+        return show(entry)
+    return f"id {show(entry.get('id'))} and name {show(entry.get('name'))}"

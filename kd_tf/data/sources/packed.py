@@ -1,12 +1,14 @@
 """The boxes of a whole data set in flat arrays, and the one place that judges a box."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from kd_tf.data import images
 from kd_tf.data.items import Item, Labels, Reject
-from kd_tf.errors import RejectedError
+from kd_tf.data.rejects import CLIPPED
+from kd_tf.errors import RejectedError, UserError
 
 # Annotations are often rounded; what sticks out by less is clipped without being counted.
 _ROUNDING_PX = 0.05
@@ -43,28 +45,38 @@ class PackedBoxes:
     Attributes:
         raw: Boxes of all images, those of one image together.
         starts: [num_images + 1] int64: image i has the rows starts[i] to starts[i + 1].
+        num_lost: [num_images] int64: objects of each image that listing left out.
     """
 
     raw: RawBoxes
     starts: np.ndarray
+    num_lost: np.ndarray
 
     def of(self, index: int) -> RawBoxes:
         """The boxes of one image, in the order of the annotation."""
         return self.raw.rows(slice(self.starts[index], self.starts[index + 1]))
 
 
-def pack(raw: RawBoxes, image_rows: np.ndarray, *, num_images: int) -> PackedBoxes:
+def pack(
+    raw: RawBoxes,
+    image_rows: np.ndarray,
+    *,
+    num_images: int,
+    lost_rows: np.ndarray | Sequence[int] = (),
+) -> PackedBoxes:
     """Brings the boxes of each image together and keeps their order.
 
     Args:
         raw: Boxes in any order.
         image_rows: [N] int, the image each belongs to.
         num_images: How many images there are.
+        lost_rows: For each object that listing left out, the image it belongs to.
     """
+    num_lost = np.bincount(np.asarray(lost_rows, np.int64), minlength=num_images)
     order = np.argsort(image_rows, kind="stable")
     counts = np.bincount(image_rows, minlength=num_images)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return PackedBoxes(raw.rows(order), starts)
+    return PackedBoxes(raw.rows(order), starts, num_lost)
 
 
 def raw_boxes(
@@ -88,6 +100,17 @@ def raw_boxes(
     )
 
 
+def refuse_fractions(corners: np.ndarray, *, where: str) -> None:
+    """Raises UserError where all boxes [N, 4] lie within 0..1: they are fractions, not pixels."""
+    finite = corners[np.isfinite(corners).all(axis=1)]
+    if len(finite) and finite.min() >= 0 and finite.max() <= 1 and (finite % 1 != 0).any():
+        raise UserError(
+            f"{where}: all {len(finite)} boxes lie within 0..1, such as {_show(finite[0])}: "
+            "fractions of the image. This format gives pixels. Multiply them by width and height, "
+            "or give the data as yolo:."
+        )
+
+
 def scaled(raw: RawBoxes, scale: np.ndarray) -> RawBoxes:
     """The boxes, given as fractions of the image, multiplied by scale [4]."""
     boxes = (raw.boxes.astype(np.float64) * scale).astype(np.float32)
@@ -101,6 +124,7 @@ def to_labels(
     header: images.Header,
     judged: np.ndarray | None,
     key: str,
+    num_lost: int = 0,
 ) -> tuple[Labels, list[Reject]]:
     """Turns an image's boxes upright, checks and clips them.
 
@@ -110,9 +134,11 @@ def to_labels(
         header: Of the image file.
         judged: As in `Labels`.
         key: The image, for rejects.
+        num_lost: Objects of the image that listing left out already.
 
     Returns:
-        The labels in pixels of the upright image, and one reject per box left out or clipped.
+        The labels in pixels of the upright image, and one reject per box left out or clipped. An
+        image that lost all its objects is judged for no class: it is not background.
 
     Raises:
         RejectedError: "size differs from the annotation": it matches the image neither
@@ -132,6 +158,8 @@ def to_labels(
     sizes = clipped[:, 2:] - clipped[:, :2]
     areas = raw.areas[good]
     areas = np.where(np.isfinite(areas) & (areas > 0), areas, sizes[:, 0] * sizes[:, 1])
+    if not len(clipped) and (len(boxes) or num_lost):
+        judged = np.zeros(0, np.int32)
     labels = Labels(
         clipped, raw.classes[good], raw.is_crowd[good], areas.astype(np.float32), judged
     )
@@ -179,7 +207,7 @@ def _clipped_notes(
     return [
         Reject(
             f"{key}: box {ids[row]}",
-            "box clipped to the image",
+            CLIPPED,
             f"{_show(before[row])} to {_show(after[row])}",
             False,
         )

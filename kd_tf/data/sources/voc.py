@@ -8,6 +8,7 @@ import numpy as np
 
 from kd_tf import files
 from kd_tf.data.items import Item, Labels, Reject, Source
+from kd_tf.data.rejects import NO_ANNOTATION_FILE
 from kd_tf.data.sources import packed, reading, voc_xml
 from kd_tf.errors import RejectedError, UserError
 from kd_tf.specs import Spec
@@ -64,6 +65,7 @@ class _Collected:
         self.difficult = array.array("b")
         self.box_ranks = array.array("i")
         self.image_rows = array.array("q")
+        self.lost_rows = array.array("q")
 
     def add(self, stem: str, path: str) -> None:
         """Reads a file: its class names always, its boxes where it is chosen."""
@@ -89,6 +91,7 @@ class _Collected:
             if not name:
                 what = f"{stem}: box {rank}"
                 self.rejects.append(Reject(what, "object without a class", "", False))
+                self.lost_rows.append(len(self.items))
                 continue
             self.image_rows.append(len(self.items))
             self.box_ranks.append(rank)
@@ -105,7 +108,7 @@ class _Collected:
         known = set(stems)
         for stem, path in sorted(self.image_paths.items()):
             if path not in used and stem not in known:
-                self.rejects.append(Reject(stem, "image without an annotation file", "", False))
+                self.rejects.append(Reject(stem, NO_ANNOTATION_FILE, "", False))
 
 
 def _image_paths(spec: Spec) -> dict[str, str]:
@@ -143,6 +146,7 @@ def _chosen(spec: Spec, stems: list[str]) -> set[str]:
 def _source(spec: Spec, collected: _Collected, *, ignore_difficult: bool) -> Source:
     class_names = tuple(sorted(collected.names))
     class_of_rank = np.array([class_names.index(name) for name in collected.names], np.int32)
+    packed.refuse_fractions(np.array(collected.corners).reshape(-1, 4), where=spec.text)
     boxes = packed.raw_boxes(
         np.array(collected.corners),
         class_of_rank[np.array(collected.name_ranks, np.int64)],
@@ -157,7 +161,9 @@ def _source(spec: Spec, collected: _Collected, *, ignore_difficult: bool) -> Sou
         items=collected.items,
         read_bytes=read_bytes,
         read_labels=_label_reader(
-            packed.pack(boxes, rows, num_images=len(collected.items)),
+            packed.pack(
+                boxes, rows, num_images=len(collected.items), lost_rows=collected.lost_rows
+            ),
             read_header=read_header,
             name=spec.name,
         ),
@@ -175,6 +181,7 @@ def _label_reader(
     def read_labels(item: Item) -> tuple[Labels, list[Reject]]:
         return packed.to_labels(
             boxes.of(item.image_id - 1),
+            num_lost=int(boxes.num_lost[item.image_id - 1]),
             item=item,
             header=read_header(item),
             judged=None,

@@ -9,6 +9,7 @@ import numpy as np
 
 from kd_tf import files
 from kd_tf.data.items import Item, Labels, Reject, Source
+from kd_tf.data.rejects import NO_LABEL_FILE
 from kd_tf.data.sources import packed, reading, yolo_yaml
 from kd_tf.errors import RejectedError, UserError
 from kd_tf.specs import Spec
@@ -115,6 +116,7 @@ class _Collected:
         self.classes = array.array("i")
         self.lines = array.array("i")
         self.rows = array.array("q")
+        self.lost_rows = array.array("q")
 
     def add(self, name: str, path: str) -> None:
         """Reads the label file of the next image; that may be absent."""
@@ -123,7 +125,7 @@ class _Collected:
             content = files.read_bytes(path)
         else:
             self.num_without_file += 1
-            self.rejects.append(Reject(name, "image without a label file", path, False))
+            self.rejects.append(Reject(name, NO_LABEL_FILE, path, False))
         self.digest.update(hashlib.sha256(content).digest())
         for number, line in enumerate(content.decode("utf-8", "replace").split("\n"), start=1):
             if not line.strip():
@@ -133,6 +135,7 @@ class _Collected:
             except RejectedError as error:
                 what = f"{name}: line {number}"
                 self.rejects.append(Reject(what, error.reason, error.detail, False))
+                self.lost_rows.append(self.num_images)
                 continue
             self.corners.extend(corners)
             self.classes.append(index)
@@ -142,7 +145,12 @@ class _Collected:
 
     def packed(self) -> packed.PackedBoxes:
         boxes = packed.raw_boxes(np.array(self.corners), self.classes, ids=self.lines)
-        return packed.pack(boxes, np.array(self.rows, np.int64), num_images=self.num_images)
+        return packed.pack(
+            boxes,
+            np.array(self.rows, np.int64),
+            num_images=self.num_images,
+            lost_rows=self.lost_rows,
+        )
 
 
 def _label_reader(

@@ -94,7 +94,7 @@ def test_fingerprint_follows_the_annotations_and_not_the_folder(tmp_path):
     "categories",
     [
         pytest.param([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], id="same_id_twice"),
-        pytest.param([{"id": "1", "name": "a"}], id="id_is_text"),
+        pytest.param([{"id": "one", "name": "a"}], id="id_is_a_word"),
         pytest.param([{"id": 1}], id="no_name"),
     ],
 )
