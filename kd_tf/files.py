@@ -8,9 +8,10 @@ import io
 import json
 import os
 import socket
+import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import h5py
@@ -21,6 +22,8 @@ import tensorflow as tf
 _CANNOT_LOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 # Stores in which a rename is a copy and a delete, while a new object appears whole or not at all.
 _OBJECT_STORES = ("gs://", "s3://")
+# Why `walk` does not follow a link.
+LOOP = "link to a folder that holds it"
 
 
 def join(*parts: str) -> str:
@@ -49,7 +52,12 @@ def is_file(path: str) -> bool:
 
 
 def list_folder(path: str) -> list[str]:
-    """Sorted names (not paths) in a folder; on gs:// folders lose their trailing slash."""
+    """Sorted names (not paths) in a folder; on gs:// folders lose their trailing slash.
+
+    A local name that is not UTF-8 holds lone surrogates, as Python has it.
+    """
+    if "://" not in path:
+        return sorted(os.listdir(path or "."))
     names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(path))
     return [name for name in names if _is_child(path, name)]
 
@@ -212,12 +220,72 @@ def sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-def walk(folder: str) -> Iterator[str]:
-    """Every file below a folder, as paths, sorted within each folder."""
-    for parent, _, names in sorted(tf.io.gfile.walk(folder)):
-        for name in sorted(names):
-            if _is_child(parent, name):
-                yield join(parent, name)
+def walk(folder: str, *, on_fault: Callable[[str, str], None] | None = None) -> Iterator[str]:
+    """Every regular file below a folder, as paths, sorted within each folder; links are followed.
+
+    Args:
+        folder: Where to look.
+        on_fault: Told of what is left out, (path, reason): a link to a folder that holds it, a
+            pipe or device, a name that is not UTF-8, a folder that cannot be read.
+    """
+    if "://" in folder:
+        for parent, _, names in sorted(tf.io.gfile.walk(folder)):
+            for name in sorted(names):
+                if _is_child(parent, name):
+                    yield join(parent, name)
+        return
+    found = sorted(_walk_local(folder, above=(), on_fault=on_fault or (lambda path, reason: None)))
+    for parent, names in found:
+        yield from (join(parent, name) for name in names)
+
+
+def _walk_local(
+    folder: str, *, above: tuple[tuple[int, int], ...], on_fault: Callable[[str, str], None]
+) -> Iterator[tuple[str, list[str]]]:
+    """Each folder with the sorted names of its regular files; `above` are those that hold it."""
+    try:
+        status = os.stat(folder)
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        on_fault(folder, LOOP if error.errno == errno.ELOOP else "folder cannot be read")
+        return
+    own = (status.st_dev, status.st_ino)
+    if own in above:
+        on_fault(folder, LOOP)
+        return
+    names = []
+    for entry in entries:
+        if not is_utf8(entry.name):
+            on_fault(entry.path, "file name is not UTF-8")
+        elif _is_kind(entry.is_dir):
+            yield from _walk_local(entry.path, above=(*above, own), on_fault=on_fault)
+        elif _is_kind(entry.is_file):
+            names.append(entry.name)
+        else:
+            on_fault(entry.path, "dangling link" if entry.is_symlink() else "not a regular file")
+    yield folder, names
+
+
+def _is_kind(ask: Callable[[], bool]) -> bool:
+    try:
+        return ask()
+    except OSError:  # A link into itself
+        return False
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file name can be written as UTF-8; one read from disk may hold any bytes."""
+    return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in name)
+
+
+def is_regular(path: str) -> bool:
+    """Whether a file can be read to its end: a pipe or a device would block for ever."""
+    if "://" in path:
+        return is_file(path)
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _is_child(parent: str, name: str) -> bool:

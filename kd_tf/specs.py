@@ -14,8 +14,8 @@ DATA_KINDS: dict[str, tuple[str, ...]] = {
     "tfds": ("split", "data_dir", "names", "name"),
     "coco": ("images", "name"),
     "lvis": ("images", "name"),
-    "voc": ("ids", "difficult", "name"),
-    "yolo": ("split", "name"),
+    "voc": ("ids", "difficult", "origin", "name"),
+    "yolo": ("split", "task", "name"),
     "images": ("name",),
     "records": ("name",),
 }

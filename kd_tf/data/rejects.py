@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from absl import logging
 
+from kd_tf import files
 from kd_tf.data.items import Reject
 from kd_tf.errors import UserError
 from kd_tf.manifests import Counts
@@ -15,8 +16,12 @@ NO_LABEL_FILE = "image without a label file"
 NO_ANNOTATION_FILE = "image without an annotation file"
 NOT_SCORED = "class outside the class list"
 IN_PADDING = "in the padding, outside the image"
+LITTER = "side file of another system"
+LOOP = files.LOOP
 # Worth knowing, and nothing is lost.
-NOTED = frozenset({CLIPPED, NO_LABEL_FILE, NO_ANNOTATION_FILE, NOT_SCORED, IN_PADDING})
+NOTED = frozenset(
+    {CLIPPED, NO_LABEL_FILE, NO_ANNOTATION_FILE, NOT_SCORED, IN_PADDING, LITTER, LOOP}
+)
 
 _NAMED = 10
 

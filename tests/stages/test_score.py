@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kd_tf import config, files, stages
-from kd_tf.data.scenes import CLASS_NAMES
 from kd_tf.data.rejects import NOT_SCORED
+from kd_tf.data.scenes import CLASS_NAMES
 from kd_tf.data.sources import open_source
 from kd_tf.errors import RejectedError
 from kd_tf.specs import DATA_KINDS, parse

@@ -97,12 +97,12 @@ def _items(
 ) -> tuple[list[Item], np.ndarray]:
     """Items with a safe file name, and the rank of each among the entries."""
     items, ranks = [], []
+    finder = reading.Finder(folder)
     for rank, entry in enumerate(entries):
         try:
-            path = reading.safe_path(folder, entry.file_name)
+            path = finder.path(entry.file_name)
         except RejectedError as error:
-            detail = f"{entry.file_name!r} must stay below the folder of images"
-            rejects.append(Reject(f"image {entry.image_id}", error.reason, detail))
+            rejects.append(Reject(f"image {entry.image_id}", error.reason, error.detail))
             continue
         items.append(Item(entry.image_id, str(entry.image_id), path, entry.height, entry.width))
         ranks.append(rank)

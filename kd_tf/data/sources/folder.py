@@ -3,7 +3,7 @@
 import fnmatch
 
 from kd_tf import files
-from kd_tf.data.items import Item, Source
+from kd_tf.data.items import Item, Reject, Source
 from kd_tf.data.sources import reading
 from kd_tf.errors import UserError
 from kd_tf.specs import Spec
@@ -19,12 +19,14 @@ def open_folder(spec: Spec) -> Source:
     Raises:
         UserError: The path is missing, or nothing in it ends like an image.
     """
-    root, paths = _list(spec)
+    rejects: list[Reject] = []
+    root, paths = _list(spec, rejects=rejects)
     images = sorted(path for path in paths if reading.is_image_name(path))
     if not images:
+        first = f" The first left out: {rejects[0].what} ({rejects[0].reason})." if rejects else ""
         raise UserError(
             f"{spec.text}: {root!r} holds {len(paths)} files and none is an image. "
-            f"Images end in {', '.join(reading.IMAGE_ENDINGS)}."
+            f"Images end in {', '.join(reading.IMAGE_ENDINGS)}.{first}"
         )
     items = [Item(rank, path, files.join(root, path)) for rank, path in enumerate(images, start=1)]
     read_bytes, _ = reading.file_readers()
@@ -34,27 +36,21 @@ def open_folder(spec: Spec) -> Source:
         items=items,
         read_bytes=read_bytes,
         read_labels=None,
-        rejects=(),
+        rejects=tuple(rejects),
         fingerprint=reading.fingerprint(images),
     )
 
 
-def _list(spec: Spec) -> tuple[str, list[str]]:
+def _list(spec: Spec, *, rejects: list[Reject]) -> tuple[str, list[str]]:
     """The folder, and the paths in it relative to it."""
     location = spec.location.rstrip("/")
     if files.is_folder(location):
-        return location, list(relative_files(location))
+        return location, reading.relative_files(location, rejects=rejects)
     root, _, pattern = location.rpartition("/")
     root = root or "."
     if any(letter in pattern for letter in "*?[") and files.is_folder(root):
-        names = fnmatch.filter(files.list_folder(root), pattern)
-        return root, [name for name in names if not files.is_folder(files.join(root, name))]
+        names = reading.image_names(root, rejects=rejects)
+        return root, fnmatch.filter(names, pattern)
     if files.exists(location):
         return root, [pattern]
     raise UserError(f"{spec.text}: {spec.location!r} does not exist. Give a folder or a pattern.")
-
-
-def relative_files(folder: str) -> list[str]:
-    """Paths of all files below a folder, relative to it, sorted."""
-    start = len(folder.rstrip("/")) + 1
-    return sorted(path[start:] for path in files.walk(folder))

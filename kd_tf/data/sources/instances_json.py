@@ -5,14 +5,14 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from kd_tf import files
 from kd_tf.data.items import Reject
-from kd_tf.documents import show, to_flag, to_number, to_whole
+from kd_tf.data.sources.coco_box import box_xywh, to_float
+from kd_tf.documents import show, to_flag, to_whole
 from kd_tf.errors import UserError
 
 _MAX_ID = 2**62
@@ -156,8 +156,8 @@ class _Collector:
         if is_crowd is None:
             return _Bad(f"iscrowd is {show(crowd)}, 0 or 1 is needed", image_id)
         own_id = _id(entry.get("id", -1))
-        self.numbers.extend(_box_xywh(entry))
-        self.numbers.append(_number(entry.get("area")))
+        self.numbers.extend(box_xywh(entry))
+        self.numbers.append(to_float(entry.get("area")))
         self.integers.extend([-1 if own_id is None else own_id, image_id, category_id, is_crowd])
         return _Row(len(self.integers) // 4 - 1)
 
@@ -189,47 +189,6 @@ class _Collector:
         )
 
 
-def _box_xywh(entry: dict) -> list[float]:
-    """The box, of its polygons or mask where none is stated; NaN where there is none."""
-    box = entry.get("bbox")
-    if box is None or box == []:
-        return _box_of_shape(entry.get("segmentation"))
-    if not isinstance(box, list) or len(box) != 4:
-        return [math.nan] * 4
-    return [_number(value) for value in box]
-
-
-def _box_of_shape(shape: object) -> list[float]:
-    if isinstance(shape, dict):
-        return _box_of_mask(shape)
-    polygons = shape if isinstance(shape, list) else []
-    if polygons and not isinstance(polygons[0], list):
-        polygons = [polygons]
-    corners = [_number(value) for polygon in polygons if isinstance(polygon, list)
-               for value in polygon]  # fmt: skip
-    if len(corners) < 4 or not all(map(math.isfinite, corners)):
-        return [math.nan] * 4
-    xs, ys = corners[::2], corners[1::2]
-    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-
-
-def _box_of_mask(mask: dict) -> list[float]:
-    """The box of a run-length mask, plain or compressed, by pycocotools."""
-    from pycocotools import mask as masks
-
-    size, counts = mask.get("size"), mask.get("counts")
-    try:
-        height, width = (int(side) for side in size)
-        if isinstance(counts, list):
-            # A compressed mask is opened by C code, which trusts it: so only what fits is given.
-            if sum(counts) != height * width or min(counts) < 0:
-                return [math.nan] * 4
-            mask = masks.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-        return [float(side) for side in masks.toBbox(mask)]
-    except (TypeError, ValueError, OverflowError):
-        return [math.nan] * 4
-
-
 def _image_entry(entry: dict) -> "dict | ImageEntry":
     name = entry.get("file_name", entry.get("coco_url"))
     image_id = _id(entry["id"])
@@ -252,14 +211,6 @@ def _id(value: object) -> int | None:
     if type(value) is int and -_MAX_ID < value < _MAX_ID:
         return value
     return to_whole(value)
-
-
-def _number(value: object) -> float:
-    """A float, or NaN for what is no number or too large for one."""
-    if type(value) in (int, float):
-        return float(value) if -1e30 < value < 1e30 else math.nan
-    number = to_number(value)
-    return math.nan if number is None or abs(number) >= 1e30 else number
 
 
 def _size(value: object) -> int:

@@ -4,13 +4,16 @@ import contextlib
 import hashlib
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
 from kd_tf import files
 from kd_tf.data import images
-from kd_tf.data.items import Item
+from kd_tf.data.items import Item, Reject
+from kd_tf.data.rejects import LITTER, LOOP
+from kd_tf.documents import show
 from kd_tf.errors import RejectedError, UserError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
@@ -41,6 +44,88 @@ def safe_path(folder: str, file_name: str) -> str:
     return files.join(folder, file_name)
 
 
+class Finder:
+    """Finds the files that annotations name, in a folder.
+
+    A name written on another system is found too: with backslashes, or with its accents in
+    another Unicode form (macOS takes them apart).
+    """
+
+    def __init__(self, folder: str):
+        self._folder = folder
+        self._by_form: dict[str, dict[str, list[str]]] = {}
+
+    def path(self, file_name: str) -> str:
+        """The path of a named file, which need not exist.
+
+        Raises:
+            RejectedError: "unsafe file name", or "ambiguous file name" where two fit.
+        """
+        path = safe_path(self._folder, file_name)
+        # Nearly all names are plain, and asking a remote store for each would take hours.
+        if (file_name.isascii() and "\\" not in file_name) or files.exists(path):
+            return path
+        path = safe_path(self._folder, file_name.replace("\\", "/"))
+        if file_name.isascii() or files.exists(path):
+            return path
+        folder, _, name = path.rpartition("/")
+        found = self._names(folder).get(unicodedata.normalize("NFC", name), [name])
+        if len(found) > 1:
+            raise RejectedError("ambiguous file name", f"{file_name!r} fits {found}")
+        return files.join(folder, found[0])
+
+    def _names(self, folder: str) -> dict[str, list[str]]:
+        if folder not in self._by_form:
+            self._by_form[folder] = forms = {}
+            for name in files.list_folder(folder) if files.is_folder(folder) else []:
+                forms.setdefault(unicodedata.normalize("NFC", name), []).append(name)
+        return self._by_form[folder]
+
+
+def is_litter(path: str) -> bool:
+    """Whether macOS left a file beside the real ones: ._NAME, or anything in __MACOSX."""
+    parts = path.split("/")
+    return parts[-1].startswith("._") or "__MACOSX" in parts
+
+
+def relative_files(folder: str, *, rejects: list[Reject]) -> list[str]:
+    """Paths of all files below a folder, relative to it, sorted.
+
+    What cannot be an image is a reject: a pipe, a name that is not UTF-8, a link in a circle.
+    """
+    start = len(folder.rstrip("/")) + 1
+
+    def note(path: str, reason: str) -> None:
+        if reason == LOOP:
+            rejects.append(Reject(show(path[start:]), reason, "", False))
+        elif is_image_name(path) or reason == "folder cannot be read":
+            rejects.append(Reject(show(path[start:]), reason))
+
+    found = []
+    for path in files.walk(folder, on_fault=note):
+        name = path[start:]
+        if is_litter(name):
+            rejects.append(Reject(name, LITTER, "", False))
+        else:
+            found.append(name)
+    return sorted(found)
+
+
+def image_names(folder: str, *, rejects: list[Reject]) -> list[str]:
+    """Sorted names of the images that lie in a folder, not below it."""
+    found = []
+    for name in filter(is_image_name, files.list_folder(folder)):
+        if is_litter(name):
+            rejects.append(Reject(name, LITTER, "", False))
+        elif not files.is_utf8(name):
+            rejects.append(Reject(show(name), "file name is not UTF-8"))
+        elif "://" not in folder and not files.is_regular(files.join(folder, name)):
+            rejects.append(Reject(name, "not a regular file"))
+        else:
+            found.append(name)
+    return found
+
+
 def read_file(path: str) -> bytes:
     """The bytes of an image file.
 
@@ -48,6 +133,8 @@ def read_file(path: str) -> bytes:
         RejectedError: "missing file" or "unreadable file". A store that is out of reach for
             the moment (tf.errors.UnavailableError and the like) is not the image's fault.
     """
+    if "://" not in path and files.exists(path) and not files.is_regular(path):
+        raise RejectedError("not a regular file", path)
     try:
         return files.read_bytes(path)
     except tf.errors.NotFoundError as error:

@@ -2,52 +2,72 @@
 
 import array
 import hashlib
+import re
+import unicodedata
 from collections.abc import Callable
 
 import numpy as np
+from absl import logging
 
-from kd_tf import files
 from kd_tf.data.items import Item, Labels, Reject, Source
 from kd_tf.data.rejects import NO_ANNOTATION_FILE
-from kd_tf.data.sources import packed, reading, voc_xml
+from kd_tf.data.sources import packed, reading, voc_layout, voc_xml
 from kd_tf.errors import RejectedError, UserError
 from kd_tf.specs import Spec
 
-_IMAGE_FOLDERS = ("JPEGImages", "Images")
 _DIFFICULT = ("ignore", "keep")
+# VOC counts pixels from 1 and includes the last one: pixel 1 alone is xmin = xmax = 1, which as
+# edges is [0, 1]. So the low corner moves by one and the high corner stays.
+_FIRST_PIXEL = 1.0
+# Where so many boxes begin at 0 or at a fraction, the tool that wrote them counts from 0.
+_PROOF_SHARE = 0.01
 
 
 def open_voc(spec: Spec) -> Source:
     """Lists the annotation files of `Annotations/` and packs their boxes.
 
-    An image belongs to the annotation with the same stem. The classes are the names found in
+    The folders may be in lower case, or be one: XML files beside the images. An image belongs to
+    the annotation with the same stem. The classes are the names found in
     all files, sorted, so with `ids=` the list does not depend on the part. Objects marked
     difficult are crowd-like (neither object nor background) with `difficult=ignore`, as in
     the VOC challenge, and plain objects with `difficult=keep`. Images without an annotation
     file are not listed; they are counted.
 
+    VOC counts pixels from 1, many tools from 0: a box that begins at 0 or at a fraction proves it.
+    `origin=0` or `origin=1` decides.
+
     Raises:
         UserError: A folder or the ids file is missing, there is no annotation, or an id of the
             ids file has none.
     """
-    difficult = spec.options.get("difficult", _DIFFICULT[0])
-    if difficult not in _DIFFICULT:
-        raise UserError(f"{spec.text}: difficult={difficult} must be one of {_DIFFICULT}.")
-    folder = files.join(spec.location, "Annotations")
-    advice = "Give the folder that holds Annotations/ and JPEGImages/ or Images/."
-    reading.need_folder(spec.location, where=spec.text, advice=advice)
-    reading.need_folder(folder, where=spec.text, advice=advice)
-    stems = sorted(name[:-4] for name in files.list_folder(folder) if name.endswith(".xml"))
-    if not stems:
-        raise UserError(f"{spec.text}: {folder!r} holds no .xml file.")
-    collected = _Collected(_image_paths(spec), chosen=_chosen(spec, stems))
-    for stem in stems:
-        collected.add(stem, files.join(folder, f"{stem}.xml"))
+    difficult = _option(spec, "difficult", _DIFFICULT)
+    origin = _option(spec, "origin", ("auto", "0", "1"))
+    reading.need_folder(spec.location, where=spec.text, advice=voc_layout.ADVICE)
+    rejects: list[Reject] = []
+    folder = voc_layout.annotation_folder(spec)
+    paths = voc_layout.annotation_paths(folder, rejects=rejects)
+    if not paths:
+        raise UserError(f"{spec.text}: {folder!r} holds no .xml file. {voc_layout.ADVICE}")
+    collected = _Collected(
+        voc_layout.image_paths(spec, rejects=rejects), chosen=voc_layout.chosen(spec, set(paths))
+    )
+    collected.rejects += rejects
+    for stem, path in sorted(paths.items()):
+        collected.add(stem, path)
     if "ids" not in spec.options:
-        collected.note_unlabelled(stems)
+        collected.note_unlabelled(list(paths))
     if not collected.items:
-        raise UserError(f"{spec.text}: no usable image; the first: {collected.rejects[0]}.")
-    return _source(spec, collected, ignore_difficult=difficult == "ignore")
+        first = collected.rejects[0]
+        named = f"{first.what}, {first.reason}: {first.detail}"
+        raise UserError(f"{spec.text}: no usable image; the first: {named}.")
+    return _source(spec, collected, ignore_difficult=difficult == "ignore", origin=origin)
+
+
+def _option(spec: Spec, name: str, allowed: tuple[str, ...]) -> str:
+    value = spec.options.get(name, allowed[0])
+    if value not in allowed:
+        raise UserError(f"{spec.text}: {name}={value} must be one of {allowed}.")
+    return value
 
 
 class _Collected:
@@ -55,6 +75,7 @@ class _Collected:
 
     def __init__(self, image_paths: dict[str, str], *, chosen: set[str]):
         self.image_paths = image_paths
+        self.by_form = voc_layout.by_form(image_paths)
         self.chosen = chosen
         self.names: dict[str, int] = {}
         self.items: list[Item] = []
@@ -82,9 +103,8 @@ class _Collected:
                 self.rejects.append(Reject(stem, error.reason, str(error)))
 
     def _keep(self, stem: str, annotation: voc_xml.Annotation) -> None:
-        path = self.image_paths.get(stem) or self.image_paths.get(
-            annotation.file_name.rpartition(".")[0]
-        )
+        stated = re.split(r"[/\\]", annotation.file_name)[-1].rpartition(".")[0]
+        path = self._image_path(stem) or self._image_path(stated)
         if path is None:
             raise RejectedError("missing file", f"no image with the stem {stem!r}")
         for rank, name in enumerate(annotation.names):
@@ -102,6 +122,15 @@ class _Collected:
             Item(len(self.items) + 1, stem, path, annotation.height, annotation.width)
         )
 
+    def _image_path(self, stem: str) -> str | None:
+        """The image with a stem; its accents may be written in another Unicode form."""
+        if stem in self.image_paths:
+            return self.image_paths[stem]
+        found = self.by_form.get(unicodedata.normalize("NFC", stem), [])
+        if len(found) > 1:
+            raise RejectedError("ambiguous file name", f"{stem!r} fits {found}")
+        return self.image_paths[found[0]] if found else None
+
     def note_unlabelled(self, stems: list[str]) -> None:
         """Counts the images that no annotation file belongs to; they are no fault."""
         used = {item.location for item in self.items}
@@ -111,44 +140,38 @@ class _Collected:
                 self.rejects.append(Reject(stem, NO_ANNOTATION_FILE, "", False))
 
 
-def _image_paths(spec: Spec) -> dict[str, str]:
-    """The path of each image by its stem."""
-    for name in _IMAGE_FOLDERS:
-        folder = files.join(spec.location, name)
-        if files.is_folder(folder):
-            names = filter(reading.is_image_name, reversed(files.list_folder(folder)))
-            return {name.rpartition(".")[0]: files.join(folder, name) for name in names}
-    raise UserError(
-        f"{spec.text}: {spec.location!r} needs a folder of images, "
-        f"called {' or '.join(_IMAGE_FOLDERS)}, beside Annotations."
-    )
+def _edges(corners: np.ndarray, *, origin: str, where: str) -> np.ndarray:
+    """xyxy edges [N, 4] in pixels from VOC's corners.
+
+    Read to the letter, xmin = xmax is one pixel wide; in real sets it is a slip of the mouse, so
+    such a box stays without area.
+    """
+    low = corners[:, :2]
+    telling = (np.isfinite(low) & ((low % 1 != 0) | ((low >= 0) & (low < 1)))).any(axis=1)
+    num = int(telling.sum())
+    if origin == "auto":
+        origin = "0" if num and num >= _PROOF_SHARE * len(corners) else "1"
+        if num:
+            logging.warning(
+                "%s: %d of %d boxes begin at 0 or at a fraction, so pixels are taken to count from "
+                "%s. &origin=0 or &origin=1 decides.", where, num, len(corners), origin,
+            )  # fmt: skip
+    if origin == "0":
+        return corners
+    with np.errstate(invalid="ignore"):
+        whole = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    edges = corners.copy()
+    edges[whole, :2] -= _FIRST_PIXEL
+    return edges
 
 
-def _chosen(spec: Spec, stems: list[str]) -> set[str]:
-    """The stems to list: all, or those of the ids file (VOC's ImageSets/Main/*.txt)."""
-    if "ids" not in spec.options:
-        return set(stems)
-    path = spec.options["ids"]
-    if not files.exists(path):
-        path = files.join(spec.location, path)
-    reading.need_file(path, where=spec.text)
-    lines = files.read_text(path).splitlines()
-    ids = [line.strip() for line in lines if line.strip()]
-    missing = sorted(set(ids) - set(stems))
-    if missing or not ids:
-        raise UserError(
-            f"{spec.text}: {path!r} lists {len(ids)} ids, {len(missing)} of which have no "
-            f"annotation: {', '.join(missing[:10])}. Write one stem of a file a line."
-        )
-    return set(ids)
-
-
-def _source(spec: Spec, collected: _Collected, *, ignore_difficult: bool) -> Source:
+def _source(spec: Spec, collected: _Collected, *, ignore_difficult: bool, origin: str) -> Source:
     class_names = tuple(sorted(collected.names))
     class_of_rank = np.array([class_names.index(name) for name in collected.names], np.int32)
-    packed.refuse_fractions(np.array(collected.corners).reshape(-1, 4), where=spec.text)
+    corners = np.array(collected.corners).reshape(-1, 4)
+    packed.refuse_fractions(corners, where=spec.text)
     boxes = packed.raw_boxes(
-        np.array(collected.corners),
+        _edges(corners, origin=origin, where=spec.text),
         class_of_rank[np.array(collected.name_ranks, np.int64)],
         is_crowd=np.array(collected.difficult, bool) & ignore_difficult,
         ids=np.array(collected.box_ranks),
@@ -171,6 +194,7 @@ def _source(spec: Spec, collected: _Collected, *, ignore_difficult: bool) -> Sou
         fingerprint=reading.fingerprint(
             [collected.digest.digest(), str(ignore_difficult), *class_names]
             + [item.original_id for item in collected.items]
+            + [f"origin={origin}"] * (origin != "auto")
         ),
     )
 

@@ -2,16 +2,20 @@
 
 import dataclasses
 import math
+import re
 from xml.etree import ElementTree
 
 import defusedxml
 import defusedxml.ElementTree
 
+from kd_tf import documents
+from kd_tf.documents import show, to_flag
 from kd_tf.errors import RejectedError
 
-# VOC counts pixels from 1 and includes the last one: pixel 1 alone is xmin = xmax = 1, which
-# as edges is [0, 1]. So the low corner moves by one and the high corner stays.
-_FIRST_PIXEL = 1.0
+# What a Chinese file calls its encoding, and the one that holds all of its letters.
+_WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "gb_2312-80": "gb18030"}
+_DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["'][^>]*?\?>""")
+_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class Annotation:
         file_name: As stated, or "".
         height, width: Pixels as stated; 0 where they are not.
         names: Class name of each object.
-        boxes: xyxy edges in pixels of each object; NaN where a corner is no number.
+        boxes: xmin, ymin, xmax, ymax of each object as stated; NaN where one is no number.
         difficult: Whether each object is marked difficult.
     """
 
@@ -35,20 +39,20 @@ class Annotation:
 
 
 def parse_annotation(content: bytes) -> Annotation:
-    """Parses a file.
+    """Parses a file in any encoding that Python knows.
 
     Raises:
         RejectedError: "forbidden XML" (entities, external references) or "bad annotation".
     """
     try:
-        root = defusedxml.ElementTree.fromstring(content, forbid_dtd=True)
+        root = _root(content)
     except defusedxml.DefusedXmlException as error:
         raise RejectedError("forbidden XML", f"{type(error).__name__}: {error}") from error
     # expat names an unknown encoding by LookupError and a broken one by ValueError.
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
         raise RejectedError("bad annotation", f"not XML: {error}") from error
     if root.tag != "annotation":
-        raise RejectedError("bad annotation", f"the root is <{root.tag}>, not <annotation>")
+        raise RejectedError("bad annotation", f"the root is {show(root.tag)}, not annotation")
     objects = root.findall("object")
     size = root.find("size")
     return Annotation(
@@ -56,20 +60,28 @@ def parse_annotation(content: bytes) -> Annotation:
         height=_whole(size, "height"),
         width=_whole(size, "width"),
         names=[(entry.findtext("name") or "").strip() for entry in objects],
-        boxes=[_edges(entry.find("bndbox")) for entry in objects],
-        difficult=[(entry.findtext("difficult") or "0").strip() == "1" for entry in objects],
+        boxes=[_corners(entry.find("bndbox")) for entry in objects],
+        difficult=[bool(to_flag(entry.findtext("difficult") or "0")) for entry in objects],
     )
 
 
-def _edges(box: ElementTree.Element | None) -> tuple[float, float, float, float]:
-    """Edges of a box; one whose corners fall together stays without area.
+def _root(content: bytes) -> ElementTree.Element:
+    """The parsed file. expat knows UTF-8, UTF-16 and Latin-1; Python decodes the others."""
+    declared = _DECLARED.match(content)
+    encoding = declared[1].decode().lower() if declared else ""
+    if encoding in ("", "utf-8", "utf8", "us-ascii", "utf-16", "iso-8859-1"):
+        try:
+            return defusedxml.ElementTree.fromstring(content, forbid_dtd=True)
+        except ElementTree.ParseError:
+            text = documents.decode(content, path="the annotation")
+    else:
+        text = content.decode(_WIDER.get(encoding, encoding))
+    return defusedxml.ElementTree.fromstring(_DECLARATION.sub("", text), forbid_dtd=True)
 
-    Read to the letter, xmin = xmax is one pixel wide. In real sets it is a slip of the mouse.
-    """
+
+def _corners(box: ElementTree.Element | None) -> tuple[float, float, float, float]:
     x1, y1, x2, y2 = (_number(box, name) for name in ("xmin", "ymin", "xmax", "ymax"))
-    if x2 <= x1 or y2 <= y1:
-        return x1, y1, x2, y2
-    return x1 - _FIRST_PIXEL, y1 - _FIRST_PIXEL, x2, y2
+    return x1, y1, x2, y2
 
 
 def _number(parent: ElementTree.Element | None, name: str) -> float:

@@ -2,42 +2,42 @@
 
 import array
 import hashlib
-import math
 from collections.abc import Callable
 
 import numpy as np
+from absl import logging
 
 from kd_tf import files
 from kd_tf.data.items import Item, Labels, Reject, Source
 from kd_tf.data.rejects import NO_LABEL_FILE
-from kd_tf.data.sources import packed, reading, yolo_yaml
+from kd_tf.data.sources import packed, reading, yolo_lines, yolo_yaml
+from kd_tf.documents import split_lines
 from kd_tf.errors import RejectedError, UserError
 from kd_tf.specs import Spec
-
-# Boxes may stick out of the image, but a value beyond this was meant in pixels.
-_MAX_UNIT = 2.0
 
 
 def open_yolo(spec: Spec) -> Source:
     """Lists a split of a YOLO data set and packs its boxes.
 
     See `yolo_yaml` for the YAML file. The labels of `images/a.jpg` lie in `labels/a.txt`, one
-    line `class x_centre y_centre width height` an object, as fractions of the upright image; a
-    line of a polygon (`class x y x y x y ...`) counts as the box around it. An image without
+    line `class x_centre y_centre width height` an object, as fractions of the upright image; of
+    a polygon, a pose or an oriented box the box around it counts. What the lines are is declared
+    by `task=` or `kpt_shape`, else found out from all of them (`yolo_lines`). An image without
     that file has no objects, and is counted.
 
     Raises:
         UserError: The file is not such YAML, the split is not in it, holds no image, or none of
-            its images has a label file.
+            its images has a label file; or the lines can be read in several ways.
     """
     settings = yolo_yaml.read_settings(spec)
+    task = _declared_task(spec, settings)
     rejects: list[Reject] = []
     paths = sorted(set(yolo_yaml.image_paths(settings, spec, rejects=rejects)))
     if not paths:
-        first = f"; the first reject: {rejects[0]}" if rejects else ""
+        first = f"; the first reject: {rejects[0].what} ({rejects[0].reason})" if rejects else ""
         raise UserError(f"{spec.text}: the split holds no image{first}.")
     names = _short_names(paths)
-    collected = _Collected(num_classes=len(settings.class_names), rejects=rejects)
+    collected = _Collected(settings, rejects=rejects, task=task)
     for name, path in zip(names, paths, strict=True):
         collected.add(name, label_path(path))
     if collected.num_without_file == len(paths):
@@ -46,6 +46,7 @@ def open_yolo(spec: Spec) -> Source:
             f"{label_path(paths[0])!r}. The labels of images/train/a.jpg must lie in "
             "labels/train/a.txt. Move them there; for images without labels give images:FOLDER."
         )
+    boxes = collected.packed(where=spec.text)
     read_bytes, read_header = reading.file_readers()
     return Source(
         name=spec.name,
@@ -55,12 +56,20 @@ def open_yolo(spec: Spec) -> Source:
             for rank, (name, path) in enumerate(zip(names, paths, strict=True), start=1)
         ],
         read_bytes=read_bytes,
-        read_labels=_label_reader(collected.packed(), read_header, name=spec.name),
+        read_labels=_label_reader(boxes, read_header, name=spec.name),
         rejects=tuple(rejects),
         fingerprint=reading.fingerprint(
-            [collected.digest.digest(), *settings.class_names, "", *names]
+            [collected.digest.digest(), *settings.class_names, "", *names, *([task] * bool(task))]
         ),
     )
+
+
+def _declared_task(spec: Spec, settings: yolo_yaml.Settings) -> str:
+    """What the lines are, by the spec or the YAML file; "" where neither says."""
+    task = spec.options.get("task", "pose" if settings.keypoints else "")
+    if task and task not in yolo_lines.TASKS:
+        raise UserError(f"{spec.text}: task={task} must be one of {', '.join(yolo_lines.TASKS)}.")
+    return task
 
 
 def label_path(image_path: str) -> str:
@@ -74,83 +83,95 @@ def label_path(image_path: str) -> str:
     return files.join("/".join(folders), name.rpartition(".")[0] + ".txt")
 
 
-def parse_line(line: str, *, num_classes: int) -> tuple[int, list[float]]:
-    """The class and the box [x1, y1, x2, y2], as fractions of the image, of one line.
-
-    Raises:
-        RejectedError: "bad label line", "class id out of range" or "box not normalised".
-    """
-    try:
-        numbers = [float(word) for word in line.split()]
-    except ValueError as error:
-        raise RejectedError("bad label line", f"{line[:100]!r}: {error}") from error
-    polygon = len(numbers) >= 7 and len(numbers) % 2 == 1
-    if len(numbers) != 5 and not polygon:
-        raise RejectedError(
-            "bad label line",
-            f"{line[:100]!r} has {len(numbers)} numbers; needed are class x y width height",
-        )
-    if not 0 <= numbers[0] < num_classes or numbers[0] != int(numbers[0]):
-        raise RejectedError(
-            "class id out of range", f"{numbers[0]:g}; ids are 0 to {num_classes - 1}"
-        )
-    if any(abs(value) > _MAX_UNIT for value in numbers[1:] if math.isfinite(value)):
-        raise RejectedError("box not normalised", f"{line[:100]!r}: fractions are at most 1")
-    if polygon:
-        xs, ys = numbers[1::2], numbers[2::2]
-        return int(numbers[0]), [min(xs), min(ys), max(xs), max(ys)]
-    x, y, width, height = numbers[1:]
-    return int(numbers[0]), [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
-
-
 class _Collected:
-    """The label files read so far, in flat arrays: 50 bytes a box, 8 an image."""
+    """The label files read so far, in flat arrays: 88 bytes a line, 8 an image."""
 
-    def __init__(self, *, num_classes: int, rejects: list[Reject]):
-        self.num_classes = num_classes
+    def __init__(self, settings: yolo_yaml.Settings, *, rejects: list[Reject], task: str):
+        self.settings = settings
         self.rejects = rejects
+        self.task = task
+        self.finder = yolo_lines.TaskFinder()
         self.digest = hashlib.sha256()
-        self.num_images = 0
+        self.names: list[str] = []
         self.num_without_file = 0
-        self.corners = array.array("d")
-        self.classes = array.array("i")
-        self.lines = array.array("i")
+        self.counts = array.array("i")  # class, how many values, number of the line
         self.rows = array.array("q")
+        self.corners = array.array("d")  # the first four values, the box around all
         self.lost_rows = array.array("q")
+        self.ids: set[float] = set()
 
     def add(self, name: str, path: str) -> None:
         """Reads the label file of the next image; that may be absent."""
+        self.names.append(name)
         content = b""
-        if files.exists(path):
-            content = files.read_bytes(path)
-        else:
+        if not files.exists(path):
             self.num_without_file += 1
             self.rejects.append(Reject(name, NO_LABEL_FILE, path, False))
-        self.digest.update(hashlib.sha256(content).digest())
-        for number, line in enumerate(content.decode("utf-8", "replace").split("\n"), start=1):
-            if not line.strip():
-                continue
+        else:
             try:
-                index, corners = parse_line(line, num_classes=self.num_classes)
+                content = reading.read_file(path)
             except RejectedError as error:
-                what = f"{name}: line {number}"
-                self.rejects.append(Reject(what, error.reason, error.detail, False))
-                self.lost_rows.append(self.num_images)
-                continue
-            self.corners.extend(corners)
-            self.classes.append(index)
-            self.lines.append(number)
-            self.rows.append(self.num_images)
-        self.num_images += 1
+                self._lose(len(self.names) - 1, 0, "unreadable label file", error.detail)
+        self.digest.update(hashlib.sha256(content).digest())
+        text = content.decode("utf-8-sig", "replace")
+        for number, line in enumerate(split_lines(text), start=1):
+            if line.strip():
+                self._add_line(number, line)
 
-    def packed(self) -> packed.PackedBoxes:
-        boxes = packed.raw_boxes(np.array(self.corners), self.classes, ids=self.lines)
-        return packed.pack(
-            boxes,
-            np.array(self.rows, np.int64),
-            num_images=self.num_images,
-            lost_rows=self.lost_rows,
-        )
+    def _add_line(self, number: int, line: str) -> None:
+        row = len(self.names) - 1
+        try:
+            class_id, values = yolo_lines.parse_line(
+                line, num_classes=len(self.settings.class_names)
+            )
+        except RejectedError as error:
+            if error.reason == "class id out of range":
+                self.ids.add(float(line.split()[0]))
+            self._lose(row, number, error.reason, error.detail)
+            return
+        self.ids.add(class_id)
+        self.finder.add(values, line)
+        reduced = yolo_lines.reduce_line(class_id, values)
+        self.counts.extend([class_id, reduced.num_values, number])
+        self.rows.append(row)
+        self.corners.extend([*reduced.first, *reduced.around])
+
+    def _lose(self, row: int, number: int, reason: str, detail: str) -> None:
+        what = f"{self.names[row]}: line {number}" if number else self.names[row]
+        self.rejects.append(Reject(what, reason, detail, False))
+        self.lost_rows.append(row)
+
+    def packed(self, *, where: str) -> packed.PackedBoxes:
+        """The boxes of all lines, once it is known what the lines are."""
+        num_classes = len(self.settings.class_names)
+        if self.ids and min(self.ids) == 1 and max(self.ids) == num_classes:
+            raise UserError(
+                f"{where}: the class ids of the label files run from 1 to {num_classes}, and ids "
+                f"count from 0: {num_classes} names are 0 to {num_classes - 1}. Subtract 1 in the "
+                "label files, or add a name for class 0."
+            )
+        task = self.task or self.finder.task(where=where)
+        counts = np.array(self.counts, np.int64).reshape(-1, 3)
+        corners = np.array(self.corners).reshape(-1, 8)
+        if task in ("detect", "track") and (counts[:, 1] > 4).any():
+            logging.info(
+                "%s: %d label lines have a confidence, which is not used: they count as people's.",
+                where, int((counts[:, 1] > 4).sum()),
+            )  # fmt: skip
+        boxes, kept = [], []
+        for place, (class_id, num_values, number) in enumerate(counts.tolist()):
+            first, around = corners[place, :4].tolist(), corners[place, 4:].tolist()
+            line = yolo_lines.Line(class_id, num_values, tuple(first), tuple(around))
+            try:
+                box = yolo_lines.box_of(line, task=task, keypoints=self.settings.keypoints)
+            except RejectedError as error:
+                self._lose(self.rows[place], number, error.reason, error.detail)
+                continue
+            boxes.append(box)
+            kept.append(place)
+        raw = packed.raw_boxes(np.array(boxes), counts[kept, 0], ids=counts[kept, 2])
+        rows = np.array(self.rows, np.int64)[kept]
+        return packed.pack(raw, rows, num_images=len(self.names), lost_rows=self.lost_rows)
 
 
 def _label_reader(
@@ -166,6 +187,7 @@ def _label_reader(
             header=header,
             judged=None,
             key=f"{name}/{item.original_id}",
+            num_lost=int(boxes.num_lost[item.image_id - 1]),
         )
 
     return read_labels

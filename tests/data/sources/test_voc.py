@@ -60,7 +60,7 @@ def test_open_voc_ids_chooses_images_and_keeps_the_classes(tmp_path):
 def test_open_voc_ids_without_an_annotation_are_refused(tmp_path):
     spec = _two(tmp_path)
     (tmp_path / "ids.txt").write_text("a\nz")
-    with pytest.raises(UserError, match=r"2 ids, 1 of which have no annotation: z"):
+    with pytest.raises(UserError, match=r"2 ids, 1 of which have no annotation: 'z'"):
         open_spec(f"{spec}&ids={tmp_path}/ids.txt")
 
 
