@@ -56,7 +56,7 @@ def read_bytes(path: str, *, where: str = "") -> bytes:
     Raises:
         UserError: It is missing, a folder, or cannot be read.
     """
-    named = f"{where}: {show(path)}" if where else show(path)
+    named = _named(path, where)
     try:
         if files.is_folder(path):
             raise UserError(f"{named} is a folder; a file is needed.")
@@ -65,6 +65,10 @@ def read_bytes(path: str, *, where: str = "") -> bytes:
         raise UserError(f"{named}: there is no such file.") from error
     except (tf.errors.OpError, OSError, UnicodeError) as error:
         raise UserError(f"{named} cannot be read: {show(str(error))}.") from error
+
+
+def _named(path: str, where: str) -> str:
+    return f"{where}: {show(path)}" if where else show(path)
 
 
 def decode(content: bytes, *, path: str) -> str:
@@ -113,10 +117,10 @@ def read_json(path: str, *, where: str = "") -> Json:
     Raises:
         UserError: It cannot be read, or is not JSON.
     """
-    return parse_json(read_text(path, where=where), path=path)
+    return parse_json(read_text(path, where=where), path=path, where=where)
 
 
-def parse_json(text: str | bytes, *, path: str) -> Json:
+def parse_json(text: str | bytes, *, path: str, where: str = "") -> Json:
     """The content of JSON text. `path` is for messages.
 
     Raises:
@@ -127,7 +131,7 @@ def parse_json(text: str | bytes, *, path: str) -> Json:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{show(path)} is not JSON: {show(str(error))}.") from error
+        raise UserError(f"{_named(path, where)} is not JSON: {show(str(error))}.") from error
 
 
 def read_yaml(path: str, *, where: str = "") -> Yaml:

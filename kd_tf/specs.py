@@ -24,7 +24,7 @@ TEACHER_KINDS: dict[str, tuple[str, ...]] = {
     "kerascv": ("weights", "name"),
     "saved_model": ("label_map", "signature", "input_size", "resize", "name"),
     "tflite": ("classes", "ids", "label_offset", "resize", "name"),
-    "results": ("categories", "images", "name"),
+    "results": ("categories", "images", "join", "name"),
     "python": ("name", "*"),
 }
 
