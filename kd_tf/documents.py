@@ -240,7 +240,12 @@ def _shallow(value: object) -> str:
     if isinstance(value, dict):
         return f"a table with {len(value)} keys"
     if isinstance(value, (list, tuple)):
-        return f"a list of {len(value)}"
+        plain = len(value) <= 8 and not any(isinstance(v, (list, tuple, dict)) for v in value)
+        return (
+            f"[{', '.join(map(_shallow, value))}]"
+            if plain and value
+            else (f"a list of {len(value)}")
+        )
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a whole number of {value.bit_length()} bits"
     return repr(value)

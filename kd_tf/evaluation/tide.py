@@ -78,7 +78,8 @@ def classify(truth: GroundTruth, found: Collected, matches: Matches) -> Errors:
             kinds[rows], target[rows] = _classify_image(
                 truth, found, rows, objects=objects, used=used
             )
-    mended = _best_for_each(found, np.where(used[target] | (target < 0), -1, target))
+    taken = np.append(used, False)[target]  # row -1, "nothing", is free
+    mended = _best_for_each(found, np.where(taken | (target < 0), -1, target))
     usable = used.copy()
     usable[mended[mended >= 0]] = True
     return Errors(kinds, mended, ~usable & ~truth.is_crowd, matches.ignored[0])

@@ -2,16 +2,18 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 from absl import logging
 
 from kd_tf import checks, files
-from kd_tf.data import labeled, leakage
+from kd_tf.data import labeled, leakage, taught
 from kd_tf.data.items import Source
 from kd_tf.data.shards import RecordSet
 from kd_tf.data.sources import open_source
+from kd_tf.errors import UserError
 from kd_tf.evaluation.agreement import agreement
 from kd_tf.specs import DATA_KINDS, names_list, parse
 from kd_tf.stages import job, labels, teachers
@@ -238,10 +240,22 @@ class Fusing:
         """Fused detections of the validation images, each right or wrong."""
         data, source = self.data
         trials = [one for one in self.trials if one.name in {who.name for who in labellers}]
+        learned = taught.learned_from(
+            list(self.run.settings.teacher), workdir=self.run.settings.workdir
+        )
+        fresh = [one.sha256 not in learned for one in trials[0].read()]
+        if not any(fresh):
+            raise UserError(
+                f"A teacher learned from all {len(fresh)} validation images, so its scores there "
+                "say nothing. Give --val_data with other images, or --score_threshold=NUMBER and "
+                "--calibration=none."
+            )
         truths = (source.read_labels(item)[0] for item in source.items)
         pairs = zip(self._fused(trials, labellers), truths, strict=True)
         return match_to_labels(
-            pairs, num_classes=len(data.class_names), known=judged_classes(labellers)
+            itertools.compress(pairs, fresh),
+            num_classes=len(data.class_names),
+            known=judged_classes(labellers),
         )
 
     def _agreement(self) -> dict:

@@ -4,7 +4,7 @@ import numpy as np
 from absl import logging
 
 from kd_tf import manifests
-from kd_tf.data import views
+from kd_tf.data import taught, views
 from kd_tf.data.items import Source
 from kd_tf.data.records import from_example
 from kd_tf.data.rejects import check_fraction, log_boxes
@@ -36,7 +36,8 @@ def measure_labels(run: Run, *, folder: str) -> dict | None:
 
     Returns:
         Numbers as of a model, and "counts" of the images and of what people marked and is not
-        scored against; None without pseudo labels, or where no person labelled the images.
+        scored against; None without pseudo labels, or where no person labelled the images, or a
+        teacher learned from all of those.
     """
     source = labelled_pool(run)
     if source is None:
@@ -44,7 +45,19 @@ def measure_labels(run: Run, *, folder: str) -> dict | None:
     records = RecordSet.open(run.folder("pseudo"))
     names = records.class_names
     number_of = {key: number for number, key in enumerate(records.source_ids)}
-    rows = [row for row, item in enumerate(source.items) if source.key(item) in number_of]
+    learned = _learned(run, records)
+    rows = [
+        row
+        for row, item in enumerate(source.items)
+        if (key := source.key(item)) in number_of and key not in learned
+    ]
+    if learned:
+        logging.info(
+            "Pseudo labels of %d images are not scored: a teacher learned from their labels.",
+            len(learned),
+        )
+    if not rows:
+        return None
     if len(rows) > _MAX_IMAGES:
         chosen = np.linspace(0, len(rows) - 1, _MAX_IMAGES).round().astype(int)
         logging.info("Pseudo labels: %d of %d images are scored.", _MAX_IMAGES, len(rows))
@@ -72,6 +85,13 @@ def measure_labels(run: Run, *, folder: str) -> dict | None:
         *(_text(one) for one in (measured.metrics["AP"], *(point[k] for k in _POINT))),
     )
     return measured.metrics | {"counts": counts.to_json()}
+
+
+def _learned(run: Run, records: RecordSet) -> set[str]:
+    """The pseudo-labelled images that a teacher is known to have learned from."""
+    specs = manifests.read(run.folder("pseudo")).identity.get("teacher") or []
+    learned = taught.learned_from(specs, workdir=run.settings.workdir)
+    return {key for digest, key in records.digests.items() if digest in learned}
 
 
 def labelled_pool(run: Run) -> Source | None:

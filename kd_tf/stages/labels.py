@@ -8,7 +8,7 @@ import numpy as np
 from absl import logging
 
 from kd_tf import config, files, manifests
-from kd_tf.data import labeled, leakage, splits, views
+from kd_tf.data import labeled, leakage, splits, taught, views
 from kd_tf.data.items import Source
 from kd_tf.data.rejects import check_fraction, log_boxes
 from kd_tf.data.shards import RecordSet
@@ -20,7 +20,6 @@ from kd_tf.stages.run import Run
 
 TRAIN, VAL = "train", "val"
 _IMAGES_PER_SHARD = 1000
-_TABLE = "train_classes.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,7 @@ class LabeledData:
         if ids:
             listed = splits.read_ids(ids, self.listing)
             return self._numbers([self.listing.key(self.listing.items[row]) for row in listed], ids)
-        table = self._table()
+        table = taught.read_table(self.folder, num_classes=len(self.class_names))
         if number:
             rows = splits.take_number(table, number=number, seed=seed)
         else:
@@ -90,13 +89,6 @@ class LabeledData:
                 "or leave them out."
             )
         return np.sort(np.array([number_of[key] for key in keys], np.int64))
-
-    def _table(self) -> splits.ClassTable:
-        content = files.read_bytes(files.join(self.folder, _TABLE))
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            starts, classes = arrays["starts"], arrays["classes"]
-        usable = np.ones(len(starts) - 1, bool)
-        return splits.ClassTable(starts, classes, usable, len(self.class_names))
 
 
 def ensure_labeled(run: Run) -> LabeledData:
@@ -233,4 +225,4 @@ def _write_table(folder: str, table: splits.ClassTable, listing: Source) -> None
     starts = np.cumsum([0, *(len(one) for one in classes)])
     content = io.BytesIO()
     np.savez(content, starts=starts, classes=np.concatenate(classes).astype(np.int32))
-    files.write_bytes(files.join(folder, _TABLE), content.getvalue())
+    files.write_bytes(files.join(folder, taught.TABLE), content.getvalue())

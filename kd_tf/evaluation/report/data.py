@@ -48,6 +48,7 @@ class LabelFacts:
         truth_boxes_per_image, truth_class_counts: Of people's labels in those images.
         num_compared: Working labels in those images.
         num_common: Those that people marked too (class and IoU >= 0.5).
+        num_learned: Images that people labelled and a teacher learned from; in none of the above.
     """
 
     num_images: int
@@ -62,6 +63,7 @@ class LabelFacts:
     truth_class_counts: dict[str, int] = dataclasses.field(default_factory=dict)
     num_compared: int = 0
     num_common: int = 0
+    num_learned: int = 0
 
     @property
     def precision(self) -> float | None:

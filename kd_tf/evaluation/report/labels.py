@@ -14,7 +14,11 @@ from kd_tf.evaluation.report.people import People, records_at, working
 
 
 def read_labels(
-    pseudo: RecordSet, people: People, *, thresholds: Mapping[str, float]
+    pseudo: RecordSet,
+    people: People,
+    *,
+    thresholds: Mapping[str, float],
+    learned: frozenset[str] = frozenset(),
 ) -> LabelFacts:
     """Counts what the pseudo labels hold.
 
@@ -22,6 +26,7 @@ def read_labels(
         pseudo: Records with pseudo labels.
         people: People's labels of all, some or none of the same images.
         thresholds: Class -> score threshold, to draw beside the scores.
+        learned: sha256 of the images that a teacher learned from: they are compared with nothing.
     """
     class_names = pseudo.class_names
     counts = collections.Counter()
@@ -37,7 +42,9 @@ def read_labels(
         classes += _count(labels.classes, len(class_names))
         scores += _histogram(record, len(class_names))
         truth = people(record.source_id)
-        if truth is not None:
+        if truth is not None and record.sha256 in learned:
+            counts["learned"] += 1
+        elif truth is not None:
             truth_per_image[len(truth)] += 1
             truth_classes += _count(truth.classes, len(class_names))
             counts["compared"] += len(labels)
@@ -55,6 +62,7 @@ def read_labels(
         truth_class_counts=dict(zip(class_names, truth_classes.tolist(), strict=True)),
         num_compared=counts["compared"],
         num_common=counts["common"],
+        num_learned=counts["learned"],
     )
 
 

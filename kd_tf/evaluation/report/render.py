@@ -60,6 +60,7 @@ def _environment() -> jinja2.Environment:
         **{name: getattr(label_figures, name) for name in label_figures.FOR_TEMPLATES},
         judge_student=verdict.judge_student,
         judge_labels=verdict.judge_labels,
+        difference=verdict.difference,
     )
     return environment
 

@@ -1,6 +1,7 @@
 """The two judgements on the page: is the student good, and are the labels fit to train on."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from kd_tf.evaluation.report.data import LabelFacts, RunData
 
@@ -51,22 +52,34 @@ def judge_student(run: RunData) -> Verdict:
         return Verdict("unknown", text, share)
     gain, interval = ap - baseline, _interval(run, name)
     against = "the same network trained on the labels alone"
-    detail = f"Labels alone: AP {baseline:.3f}. {_spread(interval)}{share}"
-    if gain <= 0:
-        text = f"No. The student reaches AP {ap:.3f}, {-gain:.3f} below {against}."
-        return Verdict("bad", text, detail)
-    text = f"The student reaches AP {ap:.3f}, {gain:.3f} above {against}."
-    if interval and interval[0] <= 0:
-        return Verdict("unknown", f"Not shown yet. {text}", detail)
-    return Verdict("good", f"Yes. {text}", detail)
+    side = f"{abs(gain):.3f} {'above' if gain >= 0 else 'below'}"
+    text = f"The student reaches AP {ap:.3f}, {side} {against}."
+    detail = f"Labels alone: AP {baseline:.3f}. {_spread(interval, _num_images(run))}{share}"
+    outcome = difference(interval) if interval else UNTESTED
+    return Verdict(_OUTCOMES[outcome], f"{outcome[0].upper()}{outcome[1:]}. {text}", detail)
 
 
-def _spread(interval: list[float] | None) -> str:
+BETTER, WORSE, NOT_SHOWN = "better", "worse", "no difference shown"
+UNTESTED = "difference not tested"
+_OUTCOMES = {BETTER: "good", WORSE: "bad", NOT_SHOWN: "unknown", UNTESTED: "unknown"}
+
+
+def difference(interval: Sequence[float]) -> str:
+    """What the interval of a difference shows: better, worse, or no difference where it holds 0."""
+    if interval[0] > 0:
+        return BETTER
+    return WORSE if interval[1] < 0 else NOT_SHOWN
+
+
+def _num_images(run: RunData) -> int:
+    return (run.comparison or {}).get("num_images", 0)
+
+
+def _spread(interval: list[float] | None, num_images: int) -> str:
     if interval is None:
         return ""
-    side = "includes 0" if interval[0] <= 0 <= interval[1] else "does not include 0"
     ends = f"{interval[0]:+.3f} and {interval[1]:+.3f}"
-    return f"The difference lies between {ends} (95% of resampled image sets), which {side}. "
+    return f"On {num_images:,} images the difference lies between {ends} (95% of resamples). "
 
 
 def judge_labels(run: RunData) -> Verdict | None:
@@ -96,6 +109,12 @@ def _amount(labels: LabelFacts) -> Reason:
 
 
 def _accuracy(labels: LabelFacts) -> Reason:
+    if labels.precision is None and labels.num_learned:
+        return Reason(
+            "unknown",
+            f"Whether the labels are right is not measured: a teacher learned from the "
+            f"{labels.num_learned:,} images that people labelled too.",
+        )
     if labels.precision is None:
         return Reason("unknown", "Nobody labelled these images, so right and wrong is not known.")
     precision, recall = labels.precision, labels.recall or 0.0

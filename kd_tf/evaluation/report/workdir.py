@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from kd_tf import files, manifests
+from kd_tf.data import taught
 from kd_tf.data.items import Source
 from kd_tf.data.shards import RecordSet
 from kd_tf.errors import UserError
@@ -167,7 +168,13 @@ def _labels(
         absent.append("There are no pseudo labels.")
         return None, ()
     marked = _people(workdir, pseudo.class_names, absent, open_source=open_source)
-    facts = read_labels(pseudo, marked, thresholds=_thresholds(workdir, pseudo.class_names))
+    teachers = manifests.read(files.join(workdir, "pseudo")).identity.get("teacher") or []
+    facts = read_labels(
+        pseudo,
+        marked,
+        thresholds=_thresholds(workdir, pseudo.class_names),
+        learned=taught.learned_from(teachers, workdir=workdir),
+    )
     return facts, (
         gallery.labelled(pseudo, marked, size=gallery_size),
         gallery.without_labels(pseudo, size=gallery_size),

@@ -171,7 +171,8 @@ def test_load_report_of_several_runs_compares_them(workdir, tmp_path):
 def _run(aps: dict, *, interval=None, labels=None, skipped=0) -> RunData:
     comparison = None
     if interval:
-        comparison = {"differences": [{"a": "finetune", "b": "baseline", "AP": interval}]}
+        one = {"a": "finetune", "b": "baseline", "AP": {"interval": interval}}
+        comparison = {"differences": [one], "num_images": 80}
     stage = StageFacts("pseudo", seen=100, skipped={"no image": skipped})
     return RunData(
         "run",
@@ -189,23 +190,40 @@ def _run(aps: dict, *, interval=None, labels=None, skipped=0) -> RunData:
         pytest.param(_run({"finetune": None}), "unknown", "nothing to score", id="no_truth"),
         pytest.param(_run({"finetune": 0.4}), "unknown", "no baseline", id="no_baseline"),
         pytest.param(
-            _run({"finetune": 0.4, "baseline": 0.3}), "good", "Yes.*0.400, 0.100 above", id="better"
+            _run({"finetune": 0.4, "baseline": 0.3}), "unknown", "not tested.*0.400, 0.100 above",
+            id="no_interval",
         ),
         pytest.param(
-            _run({"finetune": 0.4, "baseline": 0.3}, interval={"interval": [-0.01, 0.2]}),
-            "unknown",
-            "Not shown yet",
-            id="interval_includes_0",
+            _run({"finetune": 0.4, "baseline": 0.3}, interval=[0.05, 0.2]), "good",
+            "^Better.*0.100 above", id="better",
         ),
         pytest.param(
-            _run({"finetune": 0.3, "baseline": 0.4}), "bad", "No.*0.100 below", id="worse"
+            _run({"finetune": 0.4, "baseline": 0.3}, interval=[-0.01, 0.2]), "unknown",
+            "^No difference shown.*0.100 above", id="interval_includes_0",
+        ),
+        pytest.param(
+            _run({"finetune": 0.399, "baseline": 0.4}, interval=[-0.049, 0.038]), "unknown",
+            "^No difference shown.*0.001 below", id="a_little_lower",
+        ),
+        pytest.param(
+            _run({"finetune": 0.3, "baseline": 0.4}, interval=[-0.15, -0.04]), "bad",
+            "^Worse.*0.100 below", id="worse",
         ),
     ],
-)
+)  # fmt: skip
 def test_judge_student(run, outcome, text):
     verdict = judge_student(run)
     assert verdict.outcome == outcome
     assert re.search(text, verdict.text)
+    assert "interval" not in str(run.comparison) or "On 80 images" in verdict.detail
+
+
+def test_labels_of_images_that_a_teacher_learned_from_are_not_measured():
+    facts = {"num_truth_images": 0, "truth_class_counts": {}, "num_compared": 0, "num_common": 0}
+    verdict = judge_labels(_run({"teacher": 0.5}, labels=_labels(**facts, num_learned=100)))
+    (text,) = [reason.text for reason in verdict.reasons if "not measured" in reason.text]
+    assert "a teacher learned from the 100 images" in text
+    assert "%" not in text
 
 
 def _labels(**changes) -> LabelFacts:

@@ -88,7 +88,10 @@ def make_workdir(
     identity = {"seed": seed, "label_fraction": label_fraction, "student": "yolov8_tiny"}
     _write_records(folder, train, rng=rng)
     _finish(folder, "labeled", identity)
-    _finish(folder, "pseudo", {**identity, "score_threshold": "0.5"}, rejects=True)
+    given = ["saved_model:big", "saved_model:other"]
+    _finish(
+        folder, "pseudo", {**identity, "score_threshold": "0.5", "teacher": given}, rejects=True
+    )
     for stage in ("teacher", "baseline", "pretrain", "finetune"):
         _write_history(folder, stage, rng=rng)
         _finish(folder, stage, identity)
