@@ -1,5 +1,7 @@
 """Errors that are the input's fault, so a message serves better than a traceback."""
 
+import traceback
+
 
 class UserError(ValueError):
     """Something the user gave is wrong. Says what came, what is allowed, what to do."""
@@ -18,3 +20,13 @@ class RejectedError(UserError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+def where_raised(error: BaseException) -> str:
+    """File and line of foreign code that raised an error, as " (FILE, line N)"; "" for none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = __file__.rpartition("/")[0]
+    foreign = [f for f in frames if not f.filename.startswith((own, "<frozen"))]
+    # Libraries are called by the code that matters here.
+    chosen = [f for f in foreign if "site-packages" not in f.filename] or foreign
+    return f" ({chosen[-1].filename}, line {chosen[-1].lineno})" if chosen else ""

@@ -9,8 +9,11 @@ import json
 import os
 import socket
 import stat
+import struct
 import tempfile
 import uuid
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import IO
 
@@ -96,20 +99,62 @@ def read_json(path: str) -> dict | list:
         raise ValueError(f"{path} is not JSON: {error}") from error
 
 
-def read_arrays(path: str) -> dict[str, np.ndarray]:
-    """The arrays of a .npz or HDF5 file by name (HDF5: the full path inside); no pickles."""
+# What a broken or hostile archive raises when it is read, beside ValueError and OSError.
+BROKEN_ARCHIVE = (
+    *(ValueError, OSError, KeyError, TypeError, EOFError, RuntimeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, SyntaxError, OverflowError, MemoryError),
+)
+
+
+def read_arrays(path: str, *, max_bytes: int) -> dict[str, np.ndarray]:
+    """The arrays of a .npz or HDF5 file by name (HDF5: the full path inside); no pickles.
+
+    Args:
+        path: The file.
+        max_bytes: Most that the arrays may take once they are unpacked: a file of a few
+            megabytes can hold gigabytes of zeros.
+
+    Raises:
+        ValueError: They take more.
+        Exception: One of `BROKEN_ARCHIVE`, for a file that is none.
+    """
     content = io.BytesIO(read_bytes(path))
     if path.endswith(".npz"):
-        with np.load(content, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    found = {}
+        return unpack_arrays(content, max_bytes=max_bytes)
+    datasets: dict[str, h5py.Dataset] = {}
     with h5py.File(content, "r") as file:
         file.visititems(
             lambda name, item: (
-                found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+                datasets.update({name: item}) if isinstance(item, h5py.Dataset) else None
             )
         )
-    return found
+        _check_unpacked(sum(one.nbytes for one in datasets.values()), max_bytes)
+        return {name: one[()] for name, one in datasets.items() if one.dtype.kind in "fiub"}
+
+
+def unpack_arrays(content: IO, *, max_bytes: int) -> dict[str, np.ndarray]:
+    """The arrays of an open .npz file, as `read_arrays`."""
+    with zipfile.ZipFile(content) as archive:
+        _check_unpacked(sum(info.file_size for info in archive.infolist()), max_bytes)
+        for info in archive.infolist():
+            with archive.open(info) as member:
+                _check_unpacked(_declared_bytes(member), max_bytes)
+    content.seek(0)
+    with np.load(content, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _declared_bytes(member: IO) -> int:
+    """How much an array takes by its own header; NumPy makes room for it before it reads."""
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0
+    shape, _, dtype = (np.lib.format.read_array_header_2_0 if version > (1, 0) else read)(member)
+    return int(np.prod([float(side) for side in shape])) * dtype.itemsize
+
+
+def _check_unpacked(num_bytes: int, max_bytes: int) -> None:
+    if num_bytes > max_bytes:
+        raise ValueError(f"it unpacks to {num_bytes} bytes, where at most {max_bytes} are needed")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
 """A data set or a teacher as one string: `kind:location?key=value&key=value`."""
 
+import csv
 import dataclasses
 import difflib
+import hashlib
 import os
 import re
 import urllib.parse
@@ -29,6 +31,10 @@ TEACHER_KINDS: dict[str, tuple[str, ...]] = {
 }
 
 
+# Of the name of a folder made from a teacher or data set; file systems take 255.
+_MAX_NAME_BYTES = 100
+
+
 @dataclasses.dataclass(frozen=True)
 class Spec:
     """One parsed spec.
@@ -49,10 +55,14 @@ class Spec:
     def name(self) -> str:
         """The `name=` option, else a name made from the location."""
         if "name" in self.options:
-            return self.options["name"]
+            return self.options["name"]  # One safe segment of a path: `parse` refuses others.
         last = self.location.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
         stem = re.sub(r"\.(json|keras|tflite|yaml|yml)$", "", last)
-        return re.sub(r"[^\w.-]+", "_", stem).strip("_") or self.kind
+        name = re.sub(r"[^\w.-]+", "_", stem).strip("_") or self.kind
+        if len(name.encode()) > _MAX_NAME_BYTES:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+            name = name.encode()[: _MAX_NAME_BYTES - 9].decode(errors="ignore") + f"-{digest}"
+        return name if name.strip(".") else self.kind
 
 
 def parse(text: str, kinds: dict[str, tuple[str, ...]]) -> Spec:
@@ -83,8 +93,35 @@ def parse(text: str, kinds: dict[str, tuple[str, ...]]) -> Spec:
             )
         if key in options:
             raise UserError(f"{text!r}: option {key!r} is given twice.")
-        options[key] = urllib.parse.unquote(value)
-    return Spec(text, kind, urllib.parse.unquote(location), options)
+        options[key] = _unquoted(value, text)
+    if "name" in options:
+        _check_name(options["name"], text)
+    return Spec(text, kind, home(_unquoted(location, text)), options)
+
+
+def _unquoted(value: str, text: str) -> str:
+    """The value of a spec, free of what no path can hold."""
+    found = urllib.parse.unquote(value)
+    if "\0" in found or any(0xD800 <= ord(letter) <= 0xDFFF for letter in found):
+        raise UserError(
+            f"{text!a} holds a NUL or a letter that is no Unicode; write the path as it is."
+        )
+    return found
+
+
+def _check_name(name: str, text: str) -> None:
+    """Refuses a name that is no folder's: results are kept in folders called after teachers."""
+    safe = re.fullmatch(r"[\w .+()-]+", name) and name.strip(". ") and name == name.strip()
+    if not safe or len(name.encode()) > _MAX_NAME_BYTES:
+        raise UserError(
+            f"{text!r}: name={name[:_MAX_NAME_BYTES]} must be one plain name of at most "
+            f"{_MAX_NAME_BYTES} bytes: letters, digits and . _ - + ( ), no slash."
+        )
+
+
+def home(path: str) -> str:
+    """A path in which a leading ~ is the home folder, as the shell has it."""
+    return os.path.expanduser(path) if path.startswith("~") else path
 
 
 def expand(text: str, *, quote: bool = False) -> str:
@@ -114,5 +151,12 @@ def nearest(word: str, known: dict | tuple) -> str:
 
 
 def names_list(text: str) -> tuple[str, ...]:
-    """The parts of a comma list, in its order and without blanks; "" gives none."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    """The parts of a comma list, in its order and without blanks; "" gives none.
+
+    A part that holds a comma itself stands in double quotes, as in CSV: a,"b, c".
+    """
+    try:
+        (parts,) = csv.reader([text.replace("\n", " ")], skipinitialspace=True)
+    except (csv.Error, ValueError):
+        parts = text.split(",")
+    return tuple(part.strip() for part in parts if part.strip())

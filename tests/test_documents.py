@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from kd_tf import documents
+from kd_tf import documents, values
 from kd_tf.errors import UserError
 
 
@@ -143,16 +143,16 @@ def test_read_yaml_refuses(tmp_path, content, message):
     ids=str,
 )
 def test_to_whole_number_and_flag(value, whole, number, flag):
-    assert documents.to_whole(value) == whole
-    assert documents.to_number(value) == number
-    assert documents.to_flag(value) is flag
+    assert values.to_whole(value) == whole
+    assert values.to_number(value) == number
+    assert values.to_flag(value) is flag
 
 
 def test_show_is_short_and_printable():
-    assert documents.show("\ud800") == "'\\ud800'"
-    assert len(documents.show("x" * 10_000_000)) < 120
-    assert documents.show({"a": {}}) == "a table with 1 keys"
-    assert documents.show(10**5000) == "a whole number of 16610 bits"
+    assert values.show("\ud800") == "'\\ud800'"
+    assert len(values.show("x" * 10_000_000)) < 120
+    assert values.show({"a": {}}) == "a table with 1 keys"
+    assert values.show(10**5000) == "a whole number of 16610 bits"
 
 
 def test_anything_at_all_gives_a_user_error_or_a_value(tmp_path):

@@ -15,6 +15,7 @@ ROWS = [
         "geometry",
         "files",
         "documents",
+        "values",
         "manifests",
         "progress",
         "setting",
@@ -27,7 +28,7 @@ ROWS = [
     },
 ]
 ROW = {name: row for row, names in enumerate(ROWS) for name in names}
-LIGHT = {"main", "config", "setting", "flags", "checks", "specs", "names", "errors"}
+LIGHT = {"main", "config", "setting", "flags", "checks", "specs", "names", "errors", "values"}
 HEAVY = {"tensorflow", "keras", "keras_cv", "matplotlib", "sklearn", "pycocotools"}
 FORBIDDEN_CALLS = {"open", "COCO", "h5py.File", "os.remove", "os.rename", "os.makedirs", "os.mkdir"}
 

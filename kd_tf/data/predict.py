@@ -12,7 +12,7 @@ import tensorflow as tf
 from kd_tf.data.batches import Batch, Facts, batches, load, padded_rows
 from kd_tf.data.check_detections import BadDetectionsError, check_detections
 from kd_tf.data.items import Item, Reject, Source
-from kd_tf.errors import UserError
+from kd_tf.errors import UserError, where_raised
 from kd_tf.geometry.detections import Detections, Detector, Needs, no_detections
 from kd_tf.geometry.letterbox import boxes_to_original
 
@@ -129,7 +129,8 @@ def _detect(detector: Detector, batch: Batch, source: Source, *, name: str) -> l
     except Exception as error:
         key = source.key(source.items[_failing_row(detector, batch)])
         raise UserError(
-            f"Teacher or model {name!r} failed on image {key}: {type(error).__name__}: {error}"
+            f"Teacher or model {name!r} failed on image {key}: {type(error).__name__}: "
+            f"{error}{where_raised(error)}"
         ) from error
 
 

@@ -9,12 +9,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.detectors import zoo
 from kd_tf.detectors.network import Network
 from kd_tf.errors import UserError
+from kd_tf.names import NAMES
+from kd_tf.values import show
 
 FORMAT_VERSION = 1
+_MAX_SPEC_BYTES, _SPARE_BYTES = 64 << 20, 4 << 20
+_MAX_CLASSES, _MAX_SIDE_PX = 100_000, 8192
 
 
 def save_network(network: Network, path: str, *, meta: dict | None = None) -> None:
@@ -55,7 +59,7 @@ def load_network(path: str, *, precision: str | None = None) -> Network:
         UserError: No such file, another format, or weights that are not those of the
             network it names.
     """
-    spec, arrays = _read(path)
+    spec = read_spec(path)
     network = zoo.build(
         spec["name"],
         class_names=spec["class_names"],
@@ -64,6 +68,7 @@ def load_network(path: str, *, precision: str | None = None) -> Network:
     )
     weights = network.model.weights
     expected = {_key(i): tuple(w.shape) for i, w in enumerate(weights)}
+    arrays = _read_weights(path, max_bytes=sum(4 * int(np.prod(w.shape)) for w in weights))
     stored = {key: array.shape for key, array in arrays.items()}
     if stored != expected:
         wrong = sorted(expected.keys() ^ stored.keys()) or sorted(
@@ -81,30 +86,67 @@ def load_network(path: str, *, precision: str | None = None) -> Network:
 
 def read_spec(path: str) -> dict:
     """What a network's file says about it, weights left alone; same errors as loading."""
-    return _read(path, with_weights=False)[0]
-
-
-def _read(path: str, *, with_weights: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
-    if not files.exists(path):
+    if not files.is_file(path):
         raise UserError(f"There is no network at {path}.")
+    spec = documents.parse_json(_member(path, "spec.json", max_bytes=_MAX_SPEC_BYTES), path=path)
+    version = spec.get("format_version") if isinstance(spec, dict) else None
+    if not isinstance(spec, dict) or version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {show(version)}, this version of kd_tf reads "
+            f"{FORMAT_VERSION}."
+        )
+    _check_spec(spec, path)
+    return spec
+
+
+def _check_spec(spec: dict, path: str) -> None:
+    size = spec.get("image_size")
+    names = spec.get("class_names")
+    good = {
+        "name": spec.get("name") in NAMES,
+        "class_names": isinstance(names, list)
+        and 0 < len(names) <= _MAX_CLASSES
+        and all(isinstance(name, str) for name in names)
+        and len(set(names)) == len(names),
+        "image_size": isinstance(size, list)
+        and len(size) == 2
+        and all(type(side) is int and 0 < side <= _MAX_SIDE_PX for side in size),
+        "precision": spec.get("precision") in ("float32", "bfloat16", "mixed_bfloat16"),
+        "meta": isinstance(spec.get("meta"), dict),
+    }
+    wrong = [name for name, fits in good.items() if not fits]
+    if wrong:
+        raise UserError(
+            f"{path} is damaged: its {wrong[0]} is {show(spec.get(wrong[0]))}. Train the network "
+            "again, or take another copy of the file."
+        )
+
+
+def _read_weights(path: str, *, max_bytes: int) -> dict[str, np.ndarray]:
+    # A header and a directory entry for each array.
+    limit = max_bytes + (max_bytes >> 3) + _SPARE_BYTES
+    content = _member(path, "weights.npz", max_bytes=limit)
+    try:
+        return files.unpack_arrays(io.BytesIO(content), max_bytes=limit)
+    except files.BROKEN_ARCHIVE as error:
+        raise UserError(
+            f"{path} is damaged: weights.npz cannot be read ({show(str(error), 300)})."
+        ) from error
+
+
+def _member(path: str, name: str, *, max_bytes: int) -> bytes:
+    """A file of the archive, which is not unpacked where it is larger than it can be."""
     try:
         with zipfile.ZipFile(io.BytesIO(files.read_bytes(path))) as archive:
-            spec = json.loads(archive.read("spec.json"))
-            content = archive.read("weights.npz") if with_weights else b""
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+            size = archive.getinfo(name).file_size
+            if size > max_bytes:
+                raise ValueError(f"{name} unpacks to {size} bytes, at most {max_bytes} are needed")
+            return archive.read(name)
+    except files.BROKEN_ARCHIVE as error:
         raise UserError(
-            f"{path} is not a network written by kd_tf ({error}). Teachers in other formats: "
-            "saved_model:, tflite:, results: or python:."
+            f"{path} is not a network written by kd_tf ({show(str(error), 300)}). Teachers in "
+            "other formats: saved_model:, tflite:, results: or python:."
         ) from error
-    if spec.get("format_version") != FORMAT_VERSION:
-        raise UserError(
-            f"{path} has format version {spec.get('format_version')!r}, "
-            f"this version of kd_tf reads {FORMAT_VERSION}."
-        )
-    if not with_weights:
-        return spec, {}
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return spec, {key: arrays[key] for key in arrays.files}
 
 
 def _key(position: int) -> str:

@@ -11,7 +11,9 @@ from absl import logging
 from kd_tf import files
 from kd_tf.detectors import kerascv_preset
 from kd_tf.errors import UserError
+from kd_tf.values import show
 
+_SPARE_BYTES = 64 << 20
 _PRESET = "kerascv:"
 _MOST_NAMES_SHOWN = 8
 
@@ -77,10 +79,14 @@ def _find(backbone: keras.Model, path: str) -> tuple[dict[str, np.ndarray], list
         raise UserError(f"Weights must be FILE.npz or FILE.weights.h5, got {path!r}.")
     if not files.exists(path):
         raise UserError(f"There is no weights file at {path}.")
+    needed = sum(4 * int(np.prod(weight.shape)) for weight in backbone.weights)
     try:
-        stored = files.read_arrays(path)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} is not a file of plain arrays: {error}") from error
+        # Files with a classifier hold up to twice as much.
+        stored = files.read_arrays(path, max_bytes=4 * needed + _SPARE_BYTES)
+    except files.BROKEN_ARCHIVE as error:
+        raise UserError(
+            f"{path} is not a file of plain arrays: {show(str(error), 300)}."
+        ) from error
     if path.endswith(".npz"):
         return _by_name(stored, _spellings(backbone))
     return _by_name(stored, _names_in_weights_file(backbone))
@@ -140,7 +146,7 @@ def _saved(model: keras.Model) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         path = files.join(folder, "model.weights.h5")
         model.save_weights(path)
-        return files.read_arrays(path)
+        return files.read_arrays(path, max_bytes=4 * files.size_bytes(path))
 
 
 def _check_names(
@@ -167,6 +173,8 @@ def _check_shapes(
     path: str, *, wanted: dict[str, keras.Variable], found: dict[str, np.ndarray]
 ) -> None:
     for name, array in found.items():
+        if array.dtype.kind not in "fiu":
+            raise UserError(f"{path}: {name} holds {array.dtype}, numbers are needed.")
         if tuple(wanted[name].shape) != array.shape:
             raise UserError(
                 f"{path}: {name} has shape {list(array.shape)}, "

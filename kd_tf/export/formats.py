@@ -127,8 +127,8 @@ def paths(folder: str) -> tuple[str, ...]:
 
 
 def is_exported_tflite(path: str) -> bool:
-    """Whether a .tflite file was written by `export`."""
-    if not files.exists(path):
+    """Whether a path is a .tflite file that `export` wrote."""
+    if not files.is_file(path):
         return False
     try:
         with zipfile.ZipFile(io.BytesIO(files.read_bytes(path))) as archive:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+from kd_tf import values
 from kd_tf.errors import UserError
 
 # The name of the JSON file: among a SavedModel's assets, and inside a .tflite file.
@@ -65,8 +66,25 @@ def meta_from_json(text: str | bytes, *, where: str) -> ExportMeta:
     """
     known = {field.name for field in dataclasses.fields(ExportMeta)}
     try:
-        values = {name: value for name, value in json.loads(text).items() if name in known}
-        lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
-        return ExportMeta(**{**values, **lists})
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{where} is not the meta data of an exported detector: {error}") from error
+        given = {name: value for name, value in json.loads(text).items() if name in known}
+        lists = {name: tuple(v) for name, v in given.items() if isinstance(v, list)}
+        meta = ExportMeta(**{**given, **lists})
+        _check(meta)
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{where} is not the meta data of an exported detector: {values.show(str(error))}. "
+            "Export the student again (--stage=export --overwrite)."
+        ) from error
+    return meta
+
+
+def _check(meta: ExportMeta) -> None:
+    """Raises ValueError for a value of another type than the field's."""
+    if not all(isinstance(name, str) for name in meta.class_names):
+        raise ValueError("class_names must be texts")
+    if not all(type(side) is int and 0 < side < 65536 for side in meta.image_size):
+        raise ValueError(f"image_size must be two numbers of pixels, got {meta.image_size}")
+    if len(meta.image_size) != 2:
+        raise ValueError(f"image_size must be height and width, got {meta.image_size}")
+    if not all(values.to_number(score) is not None for score in meta.score_thresholds):
+        raise ValueError("score_thresholds must be numbers")

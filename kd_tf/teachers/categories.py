@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.errors import UserError
 from kd_tf.manifests import content_hash
+from kd_tf.specs import names_list
 from kd_tf.teachers.synonyms import canonical
 
 _DROP = "-"
@@ -125,7 +126,7 @@ def cover(
     index = {name: i for i, name in enumerate(class_names)}
     by_canonical: dict[str, int] = {}
     for name, i in index.items():
-        other = by_canonical.setdefault(canonical(name), i)
+        other = by_canonical.setdefault(canonical(name, class_names), i)
         if other != i:
             raise UserError(
                 f"The classes {class_names[other]!r} and {name!r} are two names of one thing. "
@@ -133,7 +134,11 @@ def cover(
             )
     class_maps, unmapped = [], []
     for teacher, names in teachers.items():
-        found = [_find(name, teacher, rules, index, by_canonical) for name in names]
+        found = [
+            _find(name, teacher, names, rules=rules, index=index, by_canonical=by_canonical)
+            for name in names
+        ]
+        _refuse_joined(teacher, names, found, rules=rules, class_names=class_names)
         unmapped += [
             f"{teacher}: {name}{_nearest(name, class_names)}"
             for name, to in zip(names, found, strict=True)
@@ -161,7 +166,7 @@ def joint_class_names(
         for name in names:
             to = _by_rule(name, teacher, rules)
             if to != _DROP:
-                found.setdefault(canonical(to or name), to or name)
+                found.setdefault(canonical(to or name, names), to or name)
     return tuple(found.values())
 
 
@@ -169,17 +174,19 @@ def read_rules(text: str, *, drop_unknown: bool = False) -> Rules:
     """Rules from a file or from text: "teacher name=run name" and "teacher name=-" to drop.
 
     Rules are separated by commas or line ends; "#" begins a comment line. A key may be
-    "teacher/name". For example "car=vehicle,truck=vehicle,bird=-".
+    "teacher/name". For example "car=vehicle,truck=vehicle,bird=-". A rule with a comma in a name
+    stands in double quotes: "\"bus, parked=bus\",car=vehicle".
 
     Raises:
         UserError: A rule without "=", or a name with two rules.
     """
-    content = files.read_text(text) if text and files.exists(text) else text
-    lines = [line for line in content.splitlines() if not line.lstrip().startswith("#")]
+    content = documents.read_text(text) if text and files.exists(text) else text
+    lines = documents.split_lines(content)
+    lines = [line for line in lines if not line.lstrip().startswith("#")]
     to_run: dict[str, str] = {}
     drop: set[str] = set()
-    for rule in filter(None, (part.strip() for line in lines for part in line.split(","))):
-        name, equals, to = (part.strip() for part in rule.partition("="))
+    for rule in (part for line in lines for part in names_list(line)):
+        name, equals, to = (part.strip(' "') for part in rule.partition("="))
         if not equals or not name or not to:
             raise UserError(
                 f"The class rule {rule!r} needs the form name=name, or name={_DROP} to leave the "
@@ -263,15 +270,43 @@ def _by_rule(name: str, teacher: str, rules: Rules) -> str | None:
 
 
 def _find(
-    name: str, teacher: str, rules: Rules, index: Mapping[str, int], by_canonical: Mapping[str, int]
+    name: str,
+    teacher: str,
+    names: Sequence[str],
+    *,
+    rules: Rules,
+    index: Mapping[str, int],
+    by_canonical: Mapping[str, int],
 ) -> int | None:
     """The run's class, -1 for a dropped one, None for one that maps nowhere."""
     to = _by_rule(name, teacher, rules)
     if to == _DROP:
         return -1
-    if to is not None or name in index:
-        return index[to or name]
-    return by_canonical.get(canonical(name))
+    if to is not None:
+        return index[to]
+    return by_canonical.get(canonical(name, names))
+
+
+def _refuse_joined(
+    teacher: str,
+    names: Sequence[str],
+    found: Sequence[int | None],
+    *,
+    rules: Rules,
+    class_names: Sequence[str],
+) -> None:
+    """Two classes of a teacher become one only where a rule says so."""
+    met: dict[int, str] = {}
+    for name, to in zip(names, found, strict=True):
+        if to is None or to < 0 or _by_rule(name, teacher, rules) is not None:
+            continue
+        if to in met:
+            raise UserError(
+                f"The classes {met[to]!r} and {name!r} of teacher {teacher} both fit the run's "
+                f"{class_names[to]!r}. Say which by --class_map: {name}={class_names[to]} joins "
+                f"them, {name}=- leaves one out."
+            )
+        met[to] = name
 
 
 def _check_rules(

@@ -16,7 +16,7 @@ import importlib
 import os
 import sys
 
-from kd_tf.errors import UserError
+from kd_tf.errors import UserError, where_raised
 from kd_tf.geometry.detections import Detector, Needs
 from kd_tf.specs import Spec
 
@@ -35,19 +35,21 @@ def load_plugin(spec: Spec) -> Detector:
         sys.path.append(os.getcwd())
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
-            f"{spec.text!r}: cannot import {factory_name!r} from {module_name!r}: {error}. Run "
-            "where the module can be imported, or set PYTHONPATH."
+            f"{spec.text!r}: cannot import {factory_name!r} from {module_name!r}: "
+            f"{type(error).__name__}: {error}{where_raised(error)}. Run where the module can be "
+            "imported, or set PYTHONPATH."
         ) from error
     options = {key: value for key, value in spec.options.items() if key != "name"}
     try:
         teacher = factory(**options)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
-            f"{spec.text!r}: {factory_name}({options}) failed: {type(error).__name__}: {error}"
+            f"{spec.text!r}: {factory_name}({options}) failed: {type(error).__name__}: "
+            f"{error}{where_raised(error)}"
         ) from error
     for method in ("needs", "detect"):
         if not callable(getattr(teacher, method, None)):
@@ -55,9 +57,15 @@ def load_plugin(spec: Spec) -> Detector:
                 f"{spec.text!r}: the factory returned a {type(teacher).__name__} without a method "
                 f"{method!r}. A teacher has needs() and detect(images)."
             )
-    if not isinstance(teacher.needs(), Needs):
+    try:
+        needs = teacher.needs()
+    except Exception as error:
         raise UserError(
-            f"{spec.text!r}: needs() returned a {type(teacher.needs()).__name__}, expected "
+            f"{spec.text!r}: needs() failed: {type(error).__name__}: {error}{where_raised(error)}"
+        ) from error
+    if not isinstance(needs, Needs):
+        raise UserError(
+            f"{spec.text!r}: needs() returned a {type(needs).__name__}, expected "
             "kd_tf.geometry.detections.Needs."
         )
     return teacher

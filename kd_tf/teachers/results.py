@@ -7,12 +7,12 @@ import numpy as np
 
 from kd_tf import documents
 from kd_tf.data.items import Item, Source
-from kd_tf.documents import show, to_whole
 from kd_tf.errors import UserError
 from kd_tf.geometry.detections import Detections, Needs
 from kd_tf.specs import Spec
 from kd_tf.teachers import results_file
 from kd_tf.teachers.results_file import KEYS, Key, plain
+from kd_tf.values import show, to_whole
 
 _JOINS = ("auto", "id", "name")
 # What files of images end with, as far as a name without it may mean the same image.

@@ -3,9 +3,9 @@
 import unicodedata
 
 from kd_tf import documents
-from kd_tf.documents import Json, show, to_number, to_whole
 from kd_tf.errors import UserError
 from kd_tf.specs import Spec
+from kd_tf.values import Json, show, to_number, to_whole
 
 KEYS = ("category_id", "bbox", "score")
 

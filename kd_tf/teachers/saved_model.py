@@ -5,11 +5,12 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.data import label_map
 from kd_tf.errors import UserError
 from kd_tf.geometry.detections import Detections, Needs
 from kd_tf.specs import Spec
+from kd_tf.values import show, to_whole
 
 # Written by --stage=export into the model's assets; read here as a file, not as code.
 _OWN_ASSET = "kd_tf_export.json"
@@ -99,21 +100,33 @@ class SavedModelTeacher:
 def _labels(spec: Spec) -> tuple[dict[int, str], tuple[int, int] | None]:
     """Names by label, from 1, and the input size that our own export states."""
     own = files.join(spec.location, "assets", _OWN_ASSET)
-    meta = files.read_json(own) if files.exists(own) else {}
-    size = tuple(meta["image_size"]) if "image_size" in meta else None
+    names, size = _own_labels(own) if files.exists(own) else (None, None)
     given = spec.options.get("label_map")
     if given and files.exists(given):
-        text = files.read_text(given)
+        text = documents.read_text(given, where=spec.text)
         if "item" in text and "{" in text:
             return label_map.read(given), size
-        return dict(enumerate(filter(None, map(str.strip, text.splitlines())), start=1)), size
-    if given or "class_names" not in meta:
+        return dict(enumerate(documents.read_lines(given), start=1)), size
+    if given or names is None:
         raise UserError(
             f"{spec.text!r}: the names of its classes are not known"
             + (f", {given} is not there" if given else "")
             + ". Give them with ?label_map=FILE (.pbtxt, or one name a line)."
         )
-    return dict(enumerate(meta["class_names"], start=1)), size
+    return dict(enumerate(names, start=1)), size
+
+
+def _own_labels(path: str) -> tuple[list[str], tuple[int, int]]:
+    """The class names and the input size that our own export states."""
+    content = documents.read_json(path)
+    meta = content if isinstance(content, dict) else {}
+    names, size = meta.get("class_names"), meta.get("image_size")
+    sides = [to_whole(side) for side in size] if isinstance(size, list) else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: class_names is {show(names)}, a list of names is needed.")
+    if len(sides) != 2 or not all(side and side > 0 for side in sides):
+        raise UserError(f"{path}: image_size is {show(size)}, [height, width] is needed.")
+    return [str(name) for name in names], (sides[0] or 0, sides[1] or 0)
 
 
 def _signature(spec: Spec, module: tf.Module) -> tf.types.experimental.ConcreteFunction:

@@ -7,6 +7,8 @@ objects are here. Broader names (Open Images "Person" holds "Man" and "Woman") a
 the user, who knows what the teacher should be asked for.
 """
 
+from collections.abc import Sequence
+
 _LINES = """
 airplane = aeroplane
 motorcycle = motorbike
@@ -21,8 +23,6 @@ bicycle = bike
 microwave = microwave oven
 refrigerator = fridge
 laptop = laptop computer
-mouse = computer mouse
-keyboard = computer keyboard
 remote = remote control
 traffic light = traffic signal
 fire hydrant = hydrant
@@ -49,6 +49,18 @@ pen = pen/pencil
 """
 
 
+# Words with two meanings, and the name that gives one of them away: in a list that has both "Mouse"
+# and "Computer mouse" (Open Images) the former is the animal, in COCO it is the device.
+_HOMONYMS = {
+    "mouse": ("computermouse", "mouse(computerequipment)"),
+    "keyboard": ("computerkeyboard", "musicalkeyboard", "pianokeyboard"),
+    "bat": ("baseballbat",),
+    "crane": ("crane(machine)", "constructioncrane"),
+    "glasses": ("wineglass",),
+    "racket": ("tennisracket",),
+}
+
+
 def normalise(name: str) -> str:
     """A name without the differences that mean nothing: case, spaces, hyphens, underscores."""
     return "".join(ch for ch in name.lower() if ch not in " -_")
@@ -67,6 +79,16 @@ def _table() -> dict[str, str]:
 _CANONICAL = _table()
 
 
-def canonical(name: str) -> str:
-    """One spelling for all names of a class; a name without synonyms is only normalised."""
-    return _CANONICAL.get(normalise(name), normalise(name))
+def canonical(name: str, among: Sequence[str] = ()) -> str:
+    """One spelling for all names of a class; a name without synonyms is only normalised.
+
+    Args:
+        name: The class.
+        among: The list it stands in: it tells which meaning a word of two has.
+    """
+    plain = normalise(name)
+    if plain in _HOMONYMS and not {normalise(other) for other in among}.isdisjoint(
+        _HOMONYMS[plain]
+    ):
+        return f"{plain} (the other)"
+    return _CANONICAL.get(plain, plain)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.errors import UserError
+from kd_tf.values import Json, show, to_number
 
 FILE_NAME = "thresholds.json"
 _DEFAULT = "default"
@@ -50,7 +51,7 @@ def read(path: str, class_names: Sequence[str], *, ignore: float) -> Thresholds:
     Raises:
         UserError: Not such a file, an unknown class, or a class without a threshold.
     """
-    content = files.read_json(path) if files.exists(path) else None
+    content = documents.read_json(path, where="--score_threshold") if files.exists(path) else None
     if not isinstance(content, dict):
         raise UserError(
             f"--score_threshold={path}: expected a number, auto, or a JSON file of thresholds by "
@@ -64,7 +65,7 @@ def read(path: str, class_names: Sequence[str], *, ignore: float) -> Thresholds:
             f"{missing or 'none'}. The run's classes: {', '.join(class_names)}; "
             f'"{_DEFAULT}" serves the rest.'
         )
-    values = [_entry(path, content.get(name, content.get(_DEFAULT))) for name in class_names]
+    values = [_entry(path, name, content.get(name, content.get(_DEFAULT))) for name in class_names]
     scores = np.array([score for score, _ in values])
     ignores = np.array([min(ignore, s) if i is None else i for s, i in values])
     reasons = [f"from {path}"] * len(values)
@@ -93,12 +94,16 @@ def _rounded_down(value: float) -> float:
     return math.floor(round(float(value) * 1e4, 6)) / 1e4
 
 
-def _entry(path: str, value: object) -> tuple[float, float | None]:
-    if isinstance(value, dict) and "score" in value:
-        return float(value["score"]), (float(value["ignore"]) if "ignore" in value else None)
-    if isinstance(value, int | float):
-        return float(value), None
-    raise UserError(f'{path}: {value!r} is no threshold; give 0.5 or {{"score": 0.5}}.')
+def _entry(path: str, name: str, value: Json) -> tuple[float, float | None]:
+    """The score and the ignore threshold that a file gives a class."""
+    parts = value if isinstance(value, dict) else {"score": value}
+    score, ignore = to_number(parts.get("score")), to_number(parts.get("ignore"))
+    if score is None or (ignore is None and "ignore" in parts):
+        raise UserError(
+            f"{path}: {show(name)} has {show(value)}, which is no threshold; give 0.5 or "
+            '{"score": 0.5, "ignore": 0.3}.'
+        )
+    return score, ignore
 
 
 def thresholds_of(

@@ -2,7 +2,7 @@
 
 import math
 
-from kd_tf.documents import to_number
+from kd_tf.values import to_number
 
 
 def box_xywh(entry: dict) -> list[float]:

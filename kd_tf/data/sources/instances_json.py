@@ -12,8 +12,8 @@ import numpy as np
 from kd_tf import files
 from kd_tf.data.items import Reject
 from kd_tf.data.sources.coco_box import box_xywh, to_float
-from kd_tf.documents import show, to_flag, to_whole
 from kd_tf.errors import UserError
+from kd_tf.values import show, to_flag, to_whole
 
 _MAX_ID = 2**62
 

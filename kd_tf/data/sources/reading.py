@@ -13,8 +13,8 @@ from kd_tf import files
 from kd_tf.data import images
 from kd_tf.data.items import Item, Reject
 from kd_tf.data.rejects import LITTER, LOOP
-from kd_tf.documents import show
 from kd_tf.errors import RejectedError, UserError
+from kd_tf.values import show
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 

@@ -8,9 +8,9 @@ from kd_tf import documents, files
 from kd_tf.data.items import Reject
 from kd_tf.data.rejects import LITTER
 from kd_tf.data.sources import reading
-from kd_tf.documents import show
 from kd_tf.errors import UserError
 from kd_tf.specs import Spec
+from kd_tf.values import show
 
 ADVICE = "Give the folder that holds Annotations/ and JPEGImages/ or Images/."
 _ANNOTATIONS, _IMAGE_FOLDERS = "annotations", ("jpegimages", "images")

@@ -9,8 +9,8 @@ import defusedxml
 import defusedxml.ElementTree
 
 from kd_tf import documents
-from kd_tf.documents import show, to_flag
 from kd_tf.errors import RejectedError
+from kd_tf.values import show, to_flag
 
 # What a Chinese file calls its encoding, and the one that holds all of its letters.
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "gb_2312-80": "gb18030"}

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from kd_tf.documents import show
 from kd_tf.errors import RejectedError, UserError
+from kd_tf.values import show
 
 TASKS = ("detect", "segment", "pose", "obb", "track")
 # Boxes may stick out of the image, but a value beyond this was meant in pixels.

@@ -5,12 +5,13 @@ import re
 
 from absl import logging
 
-from kd_tf import documents, files
+from kd_tf import documents, files, values
 from kd_tf.data.items import Reject
 from kd_tf.data.sources import reading
-from kd_tf.documents import Yaml, show
+from kd_tf.documents import Yaml
 from kd_tf.errors import RejectedError, UserError
 from kd_tf.specs import Spec
+from kd_tf.values import show
 
 _SPLITS = ("train", "val", "test")
 _FILE_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -174,7 +175,7 @@ def _strings(value: Yaml, name: str, path: str) -> list[str]:
 
 def _class_names(names: Yaml | None, path: str) -> tuple[str, ...]:
     if isinstance(names, dict):
-        ids = {documents.to_whole(number): name for number, name in names.items()}
+        ids = {values.to_whole(number): name for number, name in names.items()}
         if set(ids) == set(range(len(names))):
             names = [ids[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
@@ -193,7 +194,7 @@ def _class_names(names: Yaml | None, path: str) -> tuple[str, ...]:
 
 
 def _check_number(number: Yaml | None, names: tuple[str, ...], path: str) -> None:
-    if number is not None and documents.to_whole(number) != len(names):
+    if number is not None and values.to_whole(number) != len(names):
         raise UserError(
             f"{path!r}: `nc` is {show(number)}, `names` has {len(names)} classes. Correct one."
         )
@@ -202,7 +203,7 @@ def _check_number(number: Yaml | None, names: tuple[str, ...], path: str) -> Non
 def _keypoints(shape: Yaml | None, path: str) -> tuple[int, int] | None:
     if shape is None:
         return None
-    numbers = [documents.to_whole(part) for part in shape] if isinstance(shape, list) else []
+    numbers = [values.to_whole(part) for part in shape] if isinstance(shape, list) else []
     if len(numbers) != 2 or not (numbers[0] or 0) > 0 or numbers[1] not in (2, 3):
         raise UserError(
             f"{path!r}: `kpt_shape` must be [number of keypoints, 2 or 3], got {show(shape)}."
