@@ -1,6 +1,7 @@
 """Refuses settings that are wrong or contradict each other, before any work starts."""
 
 import dataclasses
+import math
 import os
 import re
 
@@ -8,6 +9,9 @@ from kd_tf import config, specs
 from kd_tf.errors import UserError
 
 _SIZE_MULTIPLE = 32
+_SHOWN = 100
+_MAX_WHOLE = 10**18
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # What patterns of files and specs give a meaning of their own.
 _SPECIAL = re.compile(r"[*?\[\]\\]|%[0-9A-Fa-f]{2}")
 
@@ -48,6 +52,14 @@ def _forms(settings: config.Config, field: dataclasses.Field) -> list[tuple[str,
 
 def _check_value(name: str, value: object, field: dataclasses.Field) -> None:
     limits = field.metadata
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, str) and _CONTROL.search(text):
+            raise UserError(
+                f"--{name}={text[:_SHOWN]!a} holds a line end or another control character, which "
+                "no path and no name here may hold."
+            )
+        if isinstance(text, str) and any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):
+            raise UserError(f"--{name}={text[:_SHOWN]!a} is not UTF-8.")
     if "choices" in limits:
         _check_word(name, value, limits["choices"])
     if "parts" in limits:
@@ -58,8 +70,10 @@ def _check_value(name: str, value: object, field: dataclasses.Field) -> None:
             _check_word(name, part, limits["parts"])
         if len(set(parts)) < len(parts):
             raise UserError(f"--{name}={value} names one of them twice.")
-    if isinstance(value, float) and value != value:
-        raise UserError(f"--{name}={value} is not a number.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"--{name}={value} is not a finite number.")
+    if isinstance(value, int) and abs(value) > _MAX_WHOLE:
+        raise UserError(f"--{name} has {len(str(abs(value))[:5000])} digits; at most 18 are taken.")
     if "low" in limits and value < limits["low"]:
         raise UserError(f"--{name}={value} must be at least {limits['low']}.")
     if "above" in limits and value <= limits["above"]:

@@ -7,6 +7,10 @@ class UserError(ValueError):
     """Something the user gave is wrong. Says what came, what is allowed, what to do."""
 
 
+class PathError(UserError):
+    """A file or folder cannot be read or written: no right, no room, or no such place."""
+
+
 class RejectedError(UserError):
     """One image or its annotation cannot be used; the run goes on without it.
 

@@ -21,12 +21,63 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
+from kd_tf.errors import PathError
+from kd_tf.values import show
+
 # File systems that cannot lock say so in one of these ways.
 _CANNOT_LOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 # Stores in which a rename is a copy and a delete, while a new object appears whole or not at all.
 _OBJECT_STORES = ("gs://", "s3://")
+# Between the name of a file and the process that writes it.
+_PART = ".part-"
 # Why `walk` does not follow a link.
 LOOP = "link to a folder that holds it"
+
+
+# What is the path's fault, whoever reports it; a store that is out of reach is not.
+_PATH_FAULTS = (
+    OSError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.AlreadyExistsError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnknownError,
+    tf.errors.UnimplementedError,
+    UnicodeError,
+)
+# What the system says -> what it means, and what to do.
+_MEANINGS = {
+    "No space left": "the disk is full. Make room, then give the same command again",
+    "Disk quota": "the disk quota is used up. Make room, then give the same command again",
+    "File too large": "the file is larger than the disk or a limit allows",
+    "Permission denied": "there is no right to do this. Give another folder, or the right",
+    "Operation not permitted": "there is no right to do this. Give another folder, or the right",
+    "Read-only": "it is read-only. Give another folder",
+    "Not a directory": "a file stands where a folder is needed. Give another path",
+    "exists": "a file or a broken link stands where a folder is needed. Move it, or give another",
+    "Is a directory": "a folder stands where a file is needed. Move it, or give another path",
+    "No such file": "the folder is gone, or a link is broken. Give the same command again",
+    "too long": "the name is too long. Give a shorter one",
+    "Too many levels of symbolic links": "its links lead in a circle",
+}
+
+
+def path_error(error: Exception, path: str) -> PathError:
+    """The error of a path in one sentence: what is wrong and what to do."""
+    text = str(getattr(error, "message", error))
+    seen = text.lower()
+    meaning = next((told for words, told in _MEANINGS.items() if words.lower() in seen), None)
+    return PathError(f"{show(path, 300)}: {meaning or show(text, 300)}.")
+
+
+@contextlib.contextmanager
+def _naming(path: str, *faults: type[Exception]) -> Iterator[None]:
+    """Turns what a path is to blame for into a PathError; `faults` too."""
+    try:
+        yield
+    except (*_PATH_FAULTS, *faults) as error:
+        raise path_error(error, path) from error
 
 
 def join(*parts: str) -> str:
@@ -60,7 +111,8 @@ def list_folder(path: str) -> list[str]:
     A local name that is not UTF-8 holds lone surrogates, as Python has it.
     """
     if "://" not in path:
-        return sorted(os.listdir(path or "."))
+        with _naming(path):
+            return sorted(os.listdir(path or "."))
     names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(path))
     return [name for name in names if _is_child(path, name)]
 
@@ -77,12 +129,16 @@ def size_bytes(path: str) -> int:
 
 def make_folder(path: str) -> None:
     """Makes a folder and those above it; one that is there already is fine."""
-    tf.io.gfile.makedirs(path)
+    with _naming(path, tf.errors.NotFoundError):
+        tf.io.gfile.makedirs(path)
+        # A dangling link or a file passes for a folder that is there.
+        if "://" not in path and path and not is_folder(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
 
 def read_bytes(path: str) -> bytes:
-    """The whole content of a file."""
-    with open_file(path, "rb") as file:
+    """The whole content of a file. Raises PathError, or NotFoundError where there is none."""
+    with _naming(path), open_file(path, "rb") as file:
         return file.read()
 
 
@@ -173,7 +229,7 @@ def writing(path: str, *, replace: bool = True) -> Iterator[IO]:
         with _uploading(path, replace=replace) as file:
             yield file
         return
-    part = f"{path}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    part = f"{path}{_PART}{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
         with open_file(part, "wb") as file:
             file.write(b"")  # GFile makes the file at the first write only
@@ -182,9 +238,15 @@ def writing(path: str, *, replace: bool = True) -> Iterator[IO]:
             tf.io.gfile.rename(part, path, overwrite=True)
         else:
             tf.io.gfile.remove(part)
-    except BaseException:
-        if exists(part):
-            tf.io.gfile.remove(part)
+    except BaseException as error:
+        with contextlib.suppress(*_PATH_FAULTS, tf.errors.NotFoundError):
+            if exists(part):
+                tf.io.gfile.remove(part)
+        # What the caller does in the block may fail too, for other reasons.
+        if isinstance(error, (*_PATH_FAULTS, tf.errors.NotFoundError)) and (
+            part in str(error) or "No space left" in str(error)
+        ):
+            raise path_error(error, path) from error
         raise
 
 
@@ -219,7 +281,8 @@ def write_json(path: str, content: dict | list) -> None:
 def rename(old: str, new: str) -> None:
     """Moves a file or a folder; where folders cannot be renamed, file by file."""
     if "://" not in old or not is_folder(old):
-        tf.io.gfile.rename(old, new)
+        with _naming(new):
+            tf.io.gfile.rename(old, new)
         return
     for path in list(walk(old)):
         copy(path, join(new, os.path.relpath(path, old)))
@@ -250,6 +313,17 @@ def remove(path: str) -> None:
                 tf.io.gfile.rmtree(folder)
 
 
+def sweep_parts(folder: str) -> None:
+    """Removes what killed processes of this machine left half written in a folder."""
+    if "://" in folder or not is_folder(folder):
+        return
+    for name in list_folder(folder):
+        _, mark, rest = name.rpartition(_PART)
+        pid = rest.partition("-")[0]
+        if mark and pid.isdecimal() and not os.path.isdir(f"/proc/{pid}"):
+            remove_if_there(join(folder, name))
+
+
 def remove_if_there(path: str) -> None:
     """Removes a file, unless another process was faster."""
     with contextlib.suppress(tf.errors.NotFoundError):
@@ -259,7 +333,7 @@ def remove_if_there(path: str) -> None:
 def sha256(path: str) -> str:
     """Hex digest of a file's content, read in pieces."""
     digest = hashlib.sha256()
-    with open_file(path, "rb") as file:
+    with _naming(path), open_file(path, "rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
@@ -356,7 +430,9 @@ def locked(path: str, *, shared: bool = False) -> Iterator[str | None]:
         yield None
         return
     make_folder(os.path.dirname(path))
-    with open(path, "a+", encoding="utf-8") as file:
+    with _naming(path):
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closed by the next line
+    with file:
         if not _lock(file, shared=shared):
             file.seek(0)
             yield file.read().strip() or "another process"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -83,3 +84,9 @@ def _help(field: dataclasses.Field) -> str:
         if limit in field.metadata:
             text += f" {words}: {', '.join(field.metadata[limit])}."
     return text
+
+
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Whether help is asked for, which absl ends with code 1."""
+    names = {text.lstrip("-").partition("=")[0] for text in arguments if text.startswith("-")}
+    return bool(names & {"help", "helpfull", "helpshort", "helpxml", "?"})

@@ -2,6 +2,7 @@
 
 import logging as std_logging
 import os
+import signal
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -25,10 +26,21 @@ The usual flags: --stage --workdir --labeled --unlabeled --eval_data --teacher -
 """
 
 
+_GOES_ON = "The same command goes on from the last checkpoint or shard."
+# A message is for people; what it quotes may be as long as a file.
+_LONGEST_MESSAGE = 8000
+
+
+class _Terminated(BaseException):
+    """SIGTERM came while nobody watched for it."""
+
+
 def main(argv: list[str]) -> None:
     """Turns the flags into a `Config` and runs one stage; a user's error is one clear line."""
     if len(argv) > 1:
         _stop(f"unknown arguments: {' '.join(argv[1:])}. Settings are written --name=value.")
+    # A training watches for signals itself, to save first.
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         settings = flags.read()
         # Imported here: --help and refused settings must not wait for TensorFlow.
@@ -38,12 +50,24 @@ def main(argv: list[str]) -> None:
     except UserError as error:
         _stop(str(error))
     except KeyboardInterrupt:
-        _stop("interrupted. The same command goes on from the last checkpoint or shard.")
+        _stop(f"SIGINT: stopped. {_GOES_ON}", code=128 + signal.SIGINT)
+    except _Terminated:
+        _stop(f"SIGTERM: stopped. {_GOES_ON}", code=128 + signal.SIGTERM)
 
 
-def _stop(message: str) -> None:
-    print(f"kd_tf: error: {message}", file=sys.stderr)
-    sys.exit(1)
+def _terminate(signum: int, frame: object) -> None:
+    del signum, frame
+    raise _Terminated
+
+
+def _stop(message: str, *, code: int = 1) -> None:
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[:_LONGEST_MESSAGE]} ... ({len(message)} letters in all)"
+    text = f"kd_tf: error: {message}\n".encode("utf-8", "backslashreplace")
+    sys.stderr.flush()
+    sys.stderr.buffer.write(text)
+    sys.stderr.flush()
+    sys.exit(code)
 
 
 def entry_point() -> None:
@@ -53,10 +77,21 @@ def entry_point() -> None:
     absl_flags.FLAGS.set_default("verbosity", logging.INFO)
     logging.get_absl_handler().setFormatter(std_logging.Formatter("%(message)s"))
     try:
-        app.run(main)
+        app.run(main, flags_parser=_parse)
     except SystemExit as stop:
+        if flags.asks_for_help(sys.argv[1:]) and stop.code == 1:
+            raise SystemExit(0) from None
         if isinstance(stop.code, int) and stop.code:
             _leave(stop.code)
+        raise
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    """absl's own parsing; a flagfile that is no text is one line, too."""
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except (UnicodeError, OSError, RecursionError, ValueError) as error:
+        _stop(f"the flags cannot be read: {error}. A --flagfile is UTF-8 text, a flag a line.")
         raise
 
 

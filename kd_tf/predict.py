@@ -16,6 +16,7 @@ from absl import app, flags
 from PIL import Image, ImageDraw, ImageFont
 
 from kd_tf.errors import RejectedError, UserError
+from kd_tf.flags import asks_for_help
 from kd_tf.geometry.detections import Detections, Detector
 
 _USAGE = """Shows what a detector finds in images.
@@ -248,7 +249,12 @@ def entry_point() -> None:
     """Runs the command line; also the `kd-tf-predict` script."""
     sys.modules["__main__"].__doc__ = _USAGE
     define_flags()
-    app.run(main)
+    try:
+        app.run(main)
+    except SystemExit as stop:
+        if asks_for_help(sys.argv[1:]) and stop.code == 1:
+            raise SystemExit(0) from None
+        raise
 
 
 if __name__ == "__main__":

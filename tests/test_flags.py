@@ -96,7 +96,7 @@ def test_read_unusual_workdirs_are_accepted(workdir):
         pytest.param(["--workdir=runs/a%20b"], "holds '%20'", id="workdir_quoted"),
         pytest.param(["--label_fraction=0"], "greater than 0", id="above"),
         pytest.param(["--label_fraction=1.5"], "at most 1", id="high"),
-        pytest.param(["--learning_rate=nan"], "not a number", id="nan"),
+        pytest.param(["--learning_rate=nan"], "not a finite number", id="nan"),
         pytest.param(["--fusion=magic"], "not one of nms", id="choice"),
         pytest.param(["--student=yolo8_tiny"], "Did you mean 'yolov8_tiny'", id="student"),
         pytest.param(["--image_size=100x160"], "100 must be a multiple of 32", id="multiple"),

@@ -7,6 +7,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "kd_tf"
 ROWS = [
+    {"__main__"},
     {"main", "predict"},
     {"stages"},
     {"teachers", "training", "evaluation", "export"},

@@ -1,11 +1,12 @@
 """What each stage does, in one short function each; `run` picks it."""
 
+import re
 from collections.abc import Callable
 
 import tensorflow as tf
 from absl import logging
 
-from kd_tf import config
+from kd_tf import config, files
 from kd_tf.errors import UserError
 from kd_tf.stages.run import Run, start
 
@@ -37,10 +38,30 @@ def run(settings: config.Config) -> None:
             _verify(one)
         else:
             _STAGES[settings.stage](one)
-    except tf.errors.ResourceExhaustedError as error:
-        raise UserError(
-            f"The device is out of memory: {error.message.splitlines()[0]} {_LESS_MEMORY}"
-        ) from error
+    except UserError:
+        raise
+    except tf.errors.OpError as error:
+        raise _told(error) from error
+    except OSError as error:
+        raise files.path_error(error, str(error.filename or settings.workdir)) from error
+
+
+# How an error of Python looks in the text of one of TensorFlow, which ran it in a pipeline.
+_OF_OURS = re.compile(r"(?:UserError|RejectedError|PathError): ([^\n]+)")
+_OF_A_PATH = ("No space left", "Permission denied", "Read-only file system", "Not a directory")
+
+
+def _told(error: tf.errors.OpError) -> Exception:
+    """An error of TensorFlow as a sentence, where it is the user's; else itself."""
+    ours = _OF_OURS.search(error.message)
+    if ours:
+        return UserError(ours[1])
+    if any(text in error.message for text in _OF_A_PATH):
+        return files.path_error(error, "A file cannot be written")
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        first = error.message.splitlines()[0]
+        return UserError(f"The device is out of memory: {first} {_LESS_MEMORY}")
+    return error
 
 
 def _all(one: Run) -> None:

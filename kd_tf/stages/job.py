@@ -9,6 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 
+import tensorflow as tf
 from absl import logging
 
 from kd_tf import __version__, config, files, flags, manifests
@@ -188,6 +189,7 @@ def _note(stage: Stage, settings: config.Config) -> None:
 
 def _work(stage: Stage, settings: config.Config, work: Callable[[], Result | None]) -> None:
     logging.info("stage %s: starts in %s.", stage.name, stage.folder)
+    files.sweep_parts(stage.folder)
     start = time.time()
     result = work()
     if result is not None:
@@ -276,7 +278,10 @@ def _finish(stage: Stage, result: Result, *, settings: config.Config, seconds: f
     info = {
         "kd_tf": __version__,
         "commit": manifests.commit(),
-        "versions": {n: importlib.metadata.version(n) for n in ("keras", "keras-cv", "numpy")},
+        "versions": {
+            **{name: importlib.metadata.version(name) for name in ("keras", "keras-cv", "numpy")},
+            "tensorflow": tf.__version__,
+        },
         "num_workers": settings.num_workers,
         "seconds": round(seconds, 1),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(),

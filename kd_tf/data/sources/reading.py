@@ -13,7 +13,7 @@ from kd_tf import files
 from kd_tf.data import images
 from kd_tf.data.items import Item, Reject
 from kd_tf.data.rejects import LITTER, LOOP
-from kd_tf.errors import RejectedError, UserError
+from kd_tf.errors import PathError, RejectedError, UserError
 from kd_tf.values import show
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
@@ -140,10 +140,11 @@ def read_file(path: str) -> bytes:
     except tf.errors.NotFoundError as error:
         raise RejectedError("missing file", path) from error
     except _FILE_FAULTS as error:
-        raise RejectedError("unreadable file", f"{path}: {error.message[:200]}") from error
+        raise RejectedError("unreadable file", f"{path}: {str(error)[:200]}") from error
 
 
 _FILE_FAULTS = (
+    PathError,
     tf.errors.FailedPreconditionError,
     tf.errors.InvalidArgumentError,
     tf.errors.OutOfRangeError,
@@ -189,7 +190,7 @@ def _header_of_file(path: str) -> images.Header:
     except tf.errors.NotFoundError as error:
         raise RejectedError("missing file", path) from error
     except _FILE_FAULTS as error:
-        raise RejectedError("unreadable file", f"{path}: {error.message[:200]}") from error
+        raise RejectedError("unreadable file", f"{path}: {str(error)[:200]}") from error
 
 
 def need_folder(path: str, *, where: str, advice: str = "Give a folder that holds images.") -> None:
