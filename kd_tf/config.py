@@ -174,6 +174,13 @@ class Config:
         "Teachers see large images in tiles of their own input size.",
         stages=("predictions", "evaluate"),
     )
+    max_detections: int = _labels(
+        100,
+        "Most detections of an image that are kept; more for dense images. COCO AP counts 100.",
+        low=1,
+        high=10_000,
+        stages=("pseudo", "predictions"),
+    )
     min_teacher_ap: float = _labels(0.0, "No teacher below this AP may label.", low=0.0, high=1.0)
     also_write: str = _labels("", "Write the labels also in these formats.", parts=("coco", "yolo"))
     num_shards: int = _labels(

@@ -108,8 +108,11 @@ def _padded(example: dict, recipe: Recipe) -> Labels:
     pixels = tf.cast(tf.clip_by_value(tf.round(example["canvas"]), 0.0, 255.0), tf.uint8)
     labels = cap(example["labels"], max_boxes=recipe.max_boxes)
     del labels["scores"]
+    num_classes = recipe.table.num_classes
+    cut = tf.reduce_any(tf.one_hot(labels.pop("cut_classes"), num_classes, True, False), axis=0)
     return labels | {
         "images": tf.ensure_shape(pixels, [*recipe.image_size, 3]),
-        "judged": tf.ensure_shape(example["judged"], [recipe.table.num_classes]),
+        # Of a class whose boxes did not all fit nobody knows where background is.
+        "judged": tf.ensure_shape(example["judged"] & ~cut, [num_classes]),
         "ids": example["id"],
     }

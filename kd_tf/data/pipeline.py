@@ -63,7 +63,8 @@ def training_batches(
         objects before ignored ones, each by falling score; "classes" int32 [B, M], -1 is
         padding; "weights" float32 [B, M]; "ignore" bool [B, M] (ignore band, crowd, or cut
         to a sliver); "judged" bool [B, C], of a mosaic or mixup those judged in all its
-        images; "ids" string [B]; "num_cut" int32 [B], objects beyond `max_boxes`.
+        images, without the classes of boxes beyond `max_boxes`; "ids" string [B]; "num_cut"
+        int32 [B], objects beyond `max_boxes`.
 
     Raises:
         UserError: Settings that do not fit together, or no records.

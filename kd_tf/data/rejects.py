@@ -18,9 +18,10 @@ NOT_SCORED = "class outside the class list"
 IN_PADDING = "in the padding, outside the image"
 LITTER = "side file of another system"
 LOOP = files.LOOP
+AT_LIMIT = "image with as many detections as are kept"
 # Worth knowing, and nothing is lost.
 NOTED = frozenset(
-    {CLIPPED, NO_LABEL_FILE, NO_ANNOTATION_FILE, NOT_SCORED, IN_PADDING, LITTER, LOOP}
+    {CLIPPED, NO_LABEL_FILE, NO_ANNOTATION_FILE, NOT_SCORED, IN_PADDING, LITTER, LOOP, AT_LIMIT}
 )
 
 _NAMED = 10

@@ -98,14 +98,22 @@ def _weights(scores: tf.Tensor, settings: SelectSettings) -> tf.Tensor:
 def cap(labels: Labels, *, max_boxes: int) -> Labels:
     """Keeps at most `max_boxes` rows, objects by score, then ignored ones by score, and pads.
 
+    Where not all fit, larger boxes win among equal scores, so which ones stay does not depend on
+    the order of the annotation.
+
     Returns:
         The same keys with exactly `max_boxes` rows: padding has class -1, weight 0, is not
         ignored and has a box of zeros. Beside them "num_cut", int32 scalar: how many objects
-        (ignored ones not counted) did not fit.
+        (ignored ones not counted) did not fit; and "cut_classes" [K] int32, the classes of all
+        rows that did not: where such a box lies is not background.
     """
+    num = tf.shape(labels["scores"])[0]
     rank = labels["scores"] - 2.0 * tf.cast(labels["ignore"], tf.float32)
-    order = tf.argsort(rank, direction="DESCENDING", stable=True)
-    num = tf.shape(order)[0]
+    order = tf.cond(
+        num > max_boxes,
+        lambda: _order_by_value(labels, rank),
+        lambda: tf.argsort(rank, direction="DESCENDING", stable=True),
+    )
     num_objects = tf.reduce_sum(tf.cast(~labels["ignore"], tf.int32))
     free = tf.maximum(max_boxes - num, 0)
     capped = {}
@@ -116,4 +124,23 @@ def cap(labels: Labels, *, max_boxes: int) -> Labels:
         capped[key] = tf.ensure_shape(
             tf.pad(kept, padding, constant_values=empty), [max_boxes, *rows.shape[1:]]
         )
-    return capped | {"num_cut": tf.maximum(num_objects - max_boxes, 0)}
+    return capped | {
+        "num_cut": tf.maximum(num_objects - max_boxes, 0),
+        "cut_classes": tf.gather(labels["classes"], order[max_boxes:]),
+    }
+
+
+def _order_by_value(labels: Labels, rank: tf.Tensor) -> tf.Tensor:
+    """Rows by rank, then by area, class and corners: a set of boxes has one order."""
+    boxes = next(rows for key, rows in labels.items() if key.startswith("boxes"))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    keys = [
+        *(boxes[:, axis] for axis in (3, 2, 1, 0)),
+        tf.cast(labels["classes"], tf.float32),
+        -sides[:, 0] * sides[:, 1],
+        -rank,
+    ]
+    order = tf.range(tf.shape(rank)[0])
+    for key in keys:  # The last key decides first, as each sort is stable.
+        order = tf.gather(order, tf.argsort(tf.gather(key, order), stable=True))
+    return order

@@ -90,6 +90,7 @@ class Network:
             score_floor=score_floor,
             iou_threshold=iou_threshold,
             max_detections=max_detections,
+            num_candidates=max(nms.NUM_CANDIDATES, 4 * max_detections),
         )
 
 

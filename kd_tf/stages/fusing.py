@@ -161,7 +161,11 @@ class Fusing:
     @property
     def _fusion(self) -> FusionSettings:
         settings = self.run.settings
-        return FusionSettings(method=settings.fusion, iou_threshold=settings.fusion_iou)
+        return FusionSettings(
+            method=settings.fusion,
+            iou_threshold=settings.fusion_iou,
+            max_detections=settings.max_detections,
+        )
 
     @functools.cached_property
     def _coverage(self) -> categories.Coverage:

@@ -93,21 +93,24 @@ def load_teacher(run: Run, spec: Spec, *, most_images: int | None = None) -> Det
         one = formats.load_detector(spec.location)
     else:
         limits = load.LoadSettings(
-            batch_size=batch_size, score_floor=_SCORE_FLOOR, strategy=run.strategy
+            batch_size=batch_size,
+            score_floor=_SCORE_FLOOR,
+            max_detections=settings.max_detections,
+            strategy=run.strategy,
         )
         one = load.load_teacher(spec, settings=limits)
     if hasattr(one, "recall"):
         if settings.tta_scales or settings.tta_flip or settings.tta_tiles:
             logging.warning("%s: results are what they are; --tta_* does not apply.", spec.name)
         return one
-    fusion = FusionSettings(method="wbf")
+    fusion = FusionSettings(method="wbf", max_detections=settings.max_detections)
     scales = checks.tta_scales(settings)
     if scales:
         one = tta.Scaled(one, scales=scales, fusion=fusion)
     if settings.tta_flip:
         one = tta.FlippedToo(one, fusion=fusion)
     if settings.tta_tiles:
-        one = tta.Tiled(one, fusion=FusionSettings(method="nms"))
+        one = tta.Tiled(one, fusion=dataclasses.replace(fusion, method="nms"))
     return one
 
 
@@ -172,6 +175,7 @@ def workers(settings: config.Config) -> predict_job.Work:
         num_workers=settings.num_workers,
         batch_size=settings.pseudo_batch_size,
         max_bad_fraction=settings.max_bad_fraction,
+        max_detections=settings.max_detections,
     )
 
 

@@ -198,7 +198,9 @@ def _train(run: Run, lesson: Lesson, *, validation: labels.LabeledData | None) -
     save_network(result.network, files.join(folder, MODEL), meta=meta)
     info = {**meta, "parameters": count_parameters(result.network)}
     return job.Result(
-        (MODEL,), manifests.Counts(), info | {"train_images_per_s": result.images_per_s}
+        (MODEL,),
+        manifests.Counts(),
+        info | {"train_images_per_s": result.images_per_s, "boxes_cut": result.boxes_cut},
     )
 
 

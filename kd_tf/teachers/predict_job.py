@@ -12,7 +12,7 @@ from kd_tf import files, manifests, progress
 from kd_tf.data.batches import load
 from kd_tf.data.items import Source
 from kd_tf.data.predict import Recaller, predict
-from kd_tf.data.rejects import IN_PADDING, check_fraction, count_rejects
+from kd_tf.data.rejects import AT_LIMIT, IN_PADDING, check_fraction, count_rejects
 from kd_tf.data.shards import INDEX_SUFFIX, shard_name, shard_rows, write_shard
 from kd_tf.errors import RejectedError, UserError
 from kd_tf.geometry.detections import Detector
@@ -28,6 +28,10 @@ from kd_tf.teachers.predictions import (
 LISTING = "listing.txt"
 
 
+# An image whose last kept detection has this score holds more objects than are kept.
+_TELLING_SCORE = 0.25
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Work:
     """How a job is cut and who does which part.
@@ -38,6 +42,7 @@ class Work:
             k % num_workers == worker_index. Another number of workers may finish the job.
         batch_size: Images a teacher sees at once.
         max_bad_fraction: The job stops when a greater share of images is unusable.
+        max_detections: Most detections kept of an image, best first.
     """
 
     num_shards: int
@@ -45,6 +50,7 @@ class Work:
     num_workers: int = 1
     batch_size: int = 16
     max_bad_fraction: float = 0.01
+    max_detections: int = 100
 
     def shards(self) -> range:
         """The shards of this worker."""
@@ -59,7 +65,6 @@ def label_predictions(
     folder: str,
     work: Work,
     score_floor: float = 0.01,
-    max_detections: int = 100,
     on_shard: Callable[[int], None] | None = None,
 ) -> Counts | None:
     """Writes what a teacher says about every image of a source, as raw prediction shards.
@@ -74,7 +79,6 @@ def label_predictions(
         folder: Where the shards go: WORKDIR/predictions/<name>.
         work: Shards, workers and limits.
         score_floor: Detections below it are not kept.
-        max_detections: Most detections kept per image, best first.
         on_shard: Called with each finished shard of this worker, so that what comes next
             (fusing, writing) can run beside the network.
 
@@ -104,7 +108,7 @@ def label_predictions(
         teacher, source, batch_size=work.batch_size, rows=rows,
         groups=[len(run) for run in runs], name=name,
     )  # fmt: skip
-    stored = _kept(answers, source, score_floor=score_floor, max_detections=max_detections)
+    stored = _kept(answers, source, score_floor=score_floor, max_detections=work.max_detections)
     with progress.bar(total=len(rows), unit="images", description=f"teacher {name}") as bar:
         for shard, run in zip(todo, runs, strict=True):
             mine = itertools.islice(stored, len(run))
@@ -114,7 +118,20 @@ def label_predictions(
                     folder, PREFIX, shard=shard, num_shards=work.num_shards, records=records
                 )
             report(shard)
-    return count_predictions(source, folder=folder, work=work, name=name)
+    counted = count_predictions(source, folder=folder, work=work, name=name)
+    if counted is not None:
+        _warn_of_dense(counted, work.max_detections)
+    return counted
+
+
+def _warn_of_dense(counts: Counts, max_detections: int) -> None:
+    if counts.skipped_boxes[AT_LIMIT]:
+        logging.warning(
+            "%d images have as many detections as are kept, %d, the last still above %.2f: more "
+            "were left out, and count as background. Give a larger --max_detections. The first: %s",
+            counts.skipped_boxes[AT_LIMIT], max_detections, _TELLING_SCORE,
+            ", ".join(counts.examples[AT_LIMIT][:3]),
+        )  # fmt: skip
 
 
 def missing_shards(folder: str, *, num_shards: int) -> list[int]:
@@ -138,7 +155,7 @@ def count_predictions(source: Source, *, folder: str, work: Work, name: str) -> 
     counts = _listed(source)
     for shard in range(work.num_shards):
         for stored in _whole_shard(source, shard, folder=folder, num_shards=work.num_shards):
-            _count(counts, stored)
+            _count(counts, stored, max_detections=work.max_detections)
     _Limit(source, name, work).check(counts)
     return counts
 
@@ -202,7 +219,7 @@ class _Limit:
     ) -> Iterator[Prediction]:
         """The predictions as they come, counted."""
         for prediction in stored:
-            _count(counts, prediction)
+            _count(counts, prediction, max_detections=self.work.max_detections)
             if prediction.reason:
                 self.check(counts)
             bar.update()
@@ -237,12 +254,15 @@ def _listed(source: Source) -> Counts:
     return counts
 
 
-def _count(counts: Counts, stored: Prediction) -> None:
+def _count(counts: Counts, stored: Prediction, *, max_detections: int) -> None:
     counts.seen += 1
     if stored.reason:
         counts.skip(stored.reason, stored.key, detail=stored.detail)
     else:
         counts.written += 1
+    scores = stored.detections.scores
+    if len(scores) >= max_detections and scores.min() >= _TELLING_SCORE:
+        counts.skip(AT_LIMIT, stored.key, whole_image=False)
     if stored.num_outside:
         counts.skipped_boxes[IN_PADDING] += stored.num_outside
 

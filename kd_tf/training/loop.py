@@ -32,6 +32,7 @@ class TrainResult:
         evaluations: All validations.
         images_per_s: Of the updates of this process, the first call (tracing) left
             out; 0.0 if there were no others.
+        boxes_cut: Objects of all updates of this process that did not fit into a batch.
     """
 
     network: Network
@@ -39,12 +40,14 @@ class TrainResult:
     best: Evaluation | None
     evaluations: tuple[Evaluation, ...]
     images_per_s: float
+    boxes_cut: int = 0
 
 
 @dataclasses.dataclass
 class _Timer:
-    """Images and seconds of all calls but the first, which traces."""
+    """Images and seconds of all calls but the first, which traces; boxes that did not fit."""
 
+    boxes_cut: int = 0
     calls: int = 0
     images: int = 0
     seconds: float = 0.0
@@ -164,6 +167,10 @@ def _clock(run: _Run, *, seconds: float, count: int) -> float | None:
 def _record(run: _Run, rows: list[calls.Row], *, done: Progress, speed: float | None) -> None:
     """Notes the metrics of the updates after `done`; stops at the first that is not finite."""
     for step, row in enumerate(rows, start=done.step + 1):
+        cut = row.pop(train_step.CUT, 0.0)
+        if cut:
+            _note_cut(run, cut, step=step)
+            row[train_step.CUT] = cut
         finite = {name: value for name, value in row.items() if math.isfinite(value)}
         timing = {"images_per_s": speed} if speed is not None else {}
         run.log.pending.append({"step": step, **finite, **timing})
@@ -172,6 +179,16 @@ def _record(run: _Run, rows: list[calls.Row], *, done: Progress, speed: float | 
             raise stopping.diverged(
                 step=step, ids=_batch_ids(run, step - 1), metrics=row, saved=done.saved
             )
+
+
+def _note_cut(run: _Run, cut: float, *, step: int) -> None:
+    if not run.timer.boxes_cut:
+        logging.warning(
+            "Update %d: %d objects of its images are beyond --max_boxes. The largest of the best "
+            "are learned; where the others lie counts as neither object nor background. Raise "
+            "--max_boxes to learn them.", step, int(cut),
+        )  # fmt: skip
+    run.timer.boxes_cut += int(cut)
 
 
 def _batch_ids(run: _Run, step: int) -> list[str]:
@@ -254,6 +271,7 @@ def _finish(run: _Run, done: Progress) -> TrainResult:
         best=done.best,
         evaluations=done.evaluations,
         images_per_s=run.timer.images / seconds if seconds else 0.0,
+        boxes_cut=run.timer.boxes_cut,
     )
 
 

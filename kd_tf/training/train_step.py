@@ -15,6 +15,8 @@ Batch = dict[str, tf.Tensor]
 Sums = dict[str, tf.Tensor]
 
 NORMALIZER = "normalizer"
+# Objects of a batch beyond --max_boxes.
+CUT = "boxes_cut"
 # Wu and He 2018, figure 1, https://arxiv.org/abs/1803.08494: with batch normalisation errors rise
 # from 8 images at a time downwards, and steeply from 4 to 2.
 _FEWEST_IMAGES = 4
@@ -121,7 +123,8 @@ def build_train_step(
     Returns:
         (batch of this replica, step as scalar int64) -> scalar float32 metrics that are
         the same on every replica: each loss term, "loss" (their sum), "normalizer"
-        (before the floor of 1), "gradient_norm" (before clipping), "learning_rate".
+        (before the floor of 1), "gradient_norm" (before clipping), "learning_rate"; "boxes_cut"
+        where the batch says how many boxes did not fit.
     """
 
     def train_step(batch: Batch, step: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -133,13 +136,18 @@ def build_train_step(
         optimizer.apply(state.optimizer, gradients, learning_rate=rate, step=step)
         if state.average is not None:
             ema.update(state.average, state.averaged, step=step, decay=settings.ema_decay)
+        counts = {name: sums.pop(name) for name in (CUT,) if name in sums}
         terms = {name: sums[name] / divisor for name in sums if name != NORMALIZER}
-        return terms | {
-            "loss": tf.add_n(list(terms.values())),
-            NORMALIZER: sums[NORMALIZER],
-            "gradient_norm": norm,
-            "learning_rate": rate,
-        }
+        return (
+            terms
+            | counts
+            | {
+                "loss": tf.add_n(list(terms.values())),
+                NORMALIZER: sums[NORMALIZER],
+                "gradient_norm": norm,
+                "learning_rate": rate,
+            }
+        )
 
     return tf.function(train_step, jit_compile=True) if settings.jit_compile else train_step
 
@@ -224,6 +232,8 @@ def _gradients(state: State, batch: Batch) -> tuple[list[tf.Tensor], Sums]:
     gradients = tape.gradient(
         total, state.optimizer.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
+    if "num_cut" in labels:
+        sums = {**sums, CUT: tf.reduce_sum(tf.cast(labels["num_cut"], tf.float32))}
     return gradients, dict(sums)
 
 

@@ -188,6 +188,8 @@ def test_batches_cap_keeps_the_best_and_counts_the_rest(eleven):
     (batch,) = _batches(eleven, 1, max_boxes=2)
     assert batch["classes"].tolist() == [[0, 1]] * 4
     assert batch["num_cut"].tolist() == [1] * 4
+    # Blue is beyond the limit, and so is yellow, which is in the ignore band.
+    assert batch["judged"].tolist() == [[True, True, False, False]] * 4
 
 
 def test_batches_mosaic_judges_only_what_all_its_images_judge():
