@@ -12,9 +12,10 @@ import google_crc32c
 import numpy as np
 import tensorflow as tf
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.data import label_map
 from kd_tf.errors import RejectedError, UserError
+from kd_tf.values import Json, show
 
 INDEX_SUFFIX = ".idx"
 _HEADER_BYTES = 12  # uint64 length and its checksum
@@ -149,12 +150,12 @@ class RecordSet:
         """Names in the order of the labels; empty where there is no label map."""
         return tuple(self.label_map.values())
 
-    @property
+    @functools.cached_property
     def source_ids(self) -> tuple[str, ...]:
         """Identity of every image; foreign shards are read once for it."""
         return tuple(source_id for source_id, _ in self._all_names)
 
-    @property
+    @functools.cached_property
     def digests(self) -> dict[str, str]:
         """sha256 of every image's original file -> identity, where records say it."""
         return {digest: source_id for source_id, digest in self._all_names if digest}
@@ -265,13 +266,35 @@ def _check_complete(paths: list[str], pattern: str) -> None:
 def _read_index(path: str) -> dict | None:
     if not files.exists(path + INDEX_SUFFIX):
         return None
-    index = files.read_json(path + INDEX_SUFFIX)
+    index = documents.read_json(path + INDEX_SUFFIX)
+    fault = _index_fault(index)
+    if fault:
+        raise UserError(
+            f"{path + INDEX_SUFFIX} is damaged: {fault}. Remove it: records are found without it."
+        )
     if index["file_bytes"] != files.size_bytes(path):
         raise UserError(
             f"{path} has {files.size_bytes(path)} bytes, its index says {index['file_bytes']}: "
             "the file was cut or changed. Write that shard anew."
         )
     return index
+
+
+def _index_fault(index: Json) -> str:
+    """What is wrong with an index; "" for a sound one."""
+    if not isinstance(index, dict):
+        return f"it holds {show(index)}, a table is needed"
+    lengths, names, digests = (index.get(key) for key in ("lengths", "source_ids", "sha256"))
+    if not isinstance(lengths, list) or not all(type(n) is int and n >= 0 for n in lengths):
+        return "lengths must be whole numbers"
+    for key, texts in (("source_ids", names), ("sha256", digests)):
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            return f"{key} must be texts"
+        if len(texts) != len(lengths):
+            return f"{key} has {len(texts)} entries for {len(lengths)} records"
+    if index.get("file_bytes") != sum(lengths) + _FRAME_BYTES * len(lengths):
+        return f"file_bytes is {show(index.get('file_bytes'))}, its records take another number"
+    return ""
 
 
 def _lengths(path: str) -> np.ndarray:

@@ -35,6 +35,7 @@ def verify(folder: str) -> Verification:
     """
     records = RecordSet.open(folder)
     problems, seen, sums = [], set(), [0, 0, 0]
+    indexed = records.source_ids
     for number in range(len(records)):
         try:
             source_id, objects, working = _check_record(records.read(number))
@@ -45,10 +46,8 @@ def verify(folder: str) -> Verification:
         if source_id in seen:
             problems.append(f"record {number}: {source_id} occurs twice")
         seen.add(source_id)
-        if source_id != records.source_ids[number]:
-            problems.append(
-                f"record {number}: is {source_id}, the index says {records.source_ids[number]}"
-            )
+        if source_id != indexed[number]:
+            problems.append(f"record {number}: is {source_id}, the index says {indexed[number]}")
     if files.is_folder(folder) and manifests.is_complete(folder):
         written = manifests.read(folder).counts.written
         if written != len(records):
