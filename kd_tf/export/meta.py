@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 
 from kd_tf.errors import UserError
 
@@ -63,10 +64,89 @@ def meta_from_json(text: str | bytes, *, where: str) -> ExportMeta:
     Raises:
         UserError: The text is no JSON object, or a value is missing or does not fit.
     """
-    known = {field.name for field in dataclasses.fields(ExportMeta)}
     try:
-        values = {name: value for name, value in json.loads(text).items() if name in known}
-        lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
-        return ExportMeta(**{**values, **lists})
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{where} is not the meta data of an exported detector: {error}") from error
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not JSON: {_shown(str(error))}. {_ADVICE}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{where} holds {_shown(content)}; a JSON object is needed. {_ADVICE}")
+    values = {}
+    for field in dataclasses.fields(ExportMeta):
+        if field.name in content:
+            values[field.name] = _checked(content[field.name], field.name, where=where)
+        elif field.name in _REQUIRED:
+            raise UserError(f"{where}: {field.name!r} is missing. {_ADVICE}")
+    if len(values["score_thresholds"]) != len(values["class_names"]):
+        raise UserError(
+            f"{where}: 'score_thresholds' has {len(values['score_thresholds'])} values for "
+            f"{len(values['class_names'])} classes. {_ADVICE}"
+        )
+    return ExportMeta(**values)
+
+
+_ADVICE = "Export the model again by --stage=export."
+_REQUIRED = ("class_names", "image_size", "score_thresholds")
+
+
+def _checked(value: object, name: str, *, where: str) -> object:
+    """A value of the meta data, lists as tuples; raises UserError where it is none."""
+    is_sound, wanted = _SCHEMA[name]
+    if not is_sound(value):
+        raise UserError(f"{where}: {name!r} is {_shown(value)}; {wanted} is needed. {_ADVICE}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_list(value: object, of: Callable[[object], bool]) -> bool:
+    return isinstance(value, list) and all(map(of, value))
+
+
+_MOST = 1 << 16
+_SHARE = (_is_share, "a number from 0 to 1")
+_TEXT = (_is_text, "text")
+# What each value must be, and that in words.
+_SCHEMA: dict[str, tuple[Callable[[object], bool], str]] = {
+    "class_names": (
+        lambda names: _is_list(names, _is_text) and 0 < len(names) == len(set(names)),
+        "a list of names, each once,",
+    ),
+    "image_size": (
+        lambda size: _is_list(size, _is_count) and len(size) == 2,
+        f"a list of two whole numbers from 1 to {_MOST}",
+    ),
+    "score_thresholds": (
+        lambda values: _is_list(values, _is_share),
+        "a list of numbers from 0 to 1",
+    ),
+    "score_floor": _SHARE,
+    "iou_threshold": _SHARE,
+    "max_detections": (_is_count, f"a whole number from 1 to {_MOST}"),
+    "network": _TEXT,
+    "stage": _TEXT,
+    "commit": _TEXT,
+    "ap": (lambda ap: ap is None or _is_share(ap), "null or a number from 0 to 1"),
+    "versions": (
+        lambda versions: isinstance(versions, dict) and all(map(_is_text, versions.values())),
+        "an object of texts",
+    ),
+}
+
+
+def _shown(value: object) -> str:
+    """A value for a message: short, and printable anywhere."""
+    if isinstance(value, (list, dict)):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a whole number of {value.bit_length()} bits"
+    return repr(value)[:100].encode("ascii", "backslashreplace").decode()
