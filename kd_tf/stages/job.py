@@ -186,6 +186,11 @@ def _note(stage: Stage, settings: config.Config) -> None:
     files.write_json(files.join(stage.folder, _STARTED), stage.identity(settings))
 
 
+def forget_settings(folder: str) -> None:
+    """Makes unfinished work of use to any settings: its pieces say themselves what they are of."""
+    files.remove_if_there(files.join(folder, _STARTED))
+
+
 def _work(stage: Stage, settings: config.Config, work: Callable[[], Result | None]) -> None:
     logging.info("stage %s: starts in %s.", stage.name, stage.folder)
     start = time.time()
