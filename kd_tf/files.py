@@ -8,6 +8,7 @@ import io
 import json
 import os
 import socket
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -46,6 +47,15 @@ def is_folder(path: str) -> bool:
 def is_file(path: str) -> bool:
     """Whether `path` is a file; on ram:// the beginning of a file's name passes for a folder."""
     return exists(path) and not is_folder(path)
+
+
+def is_special(path: str) -> bool:
+    """Whether `path` is a pipe, a socket or a device: reading one may block for ever."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def list_folder(path: str) -> list[str]:
