@@ -180,7 +180,8 @@ def _judge(
         logging.info("%s: AP %.4f, %+.4f against Keras; %s", name, row["AP"], -drop, path)
     files.write_json(run.folder("export", "formats.json"), {"keras": {"AP": keras_ap}, **passed})
     if failures:
-        job.forget_settings(run.folder("export"))
+        # What is there says itself what it is of, so other formats and limits may go on from it.
+        files.remove_if_there(run.folder("export", job.STARTED))
         kept = ",".join(passed)
         advice = f" To finish with the others: --export_formats={kept}." if kept else ""
         raise UserError(

@@ -12,11 +12,12 @@ from kd_tf import files, manifests, progress
 from kd_tf.data.batches import load
 from kd_tf.data.items import Source
 from kd_tf.data.predict import Recaller, predict
-from kd_tf.data.rejects import check_fraction, count_rejects
+from kd_tf.data.rejects import LIST_NAME
 from kd_tf.data.shards import INDEX_SUFFIX, shard_name, shard_rows, write_shard
 from kd_tf.errors import RejectedError, UserError
 from kd_tf.geometry.detections import Detector
 from kd_tf.manifests import Counts
+from kd_tf.teachers import bad_images
 from kd_tf.teachers.predictions import (
     PREFIX,
     Prediction,
@@ -85,7 +86,10 @@ def label_predictions(
         UserError: The folder belongs to another listing, too many images are unusable,
             or the teacher fails.
     """
-    limit, counts = _Limit(source, name, work), _listed(source)
+    limit, counts = (
+        bad_images.Limit(source, name, folder, work.max_bad_fraction),
+        bad_images.listed(source),
+    )
     limit.check(counts)
     with clear_write_errors(folder):
         _freeze_listing(source, folder)
@@ -135,11 +139,12 @@ def count_predictions(source: Source, *, folder: str, work: Work, name: str) -> 
             name, len(missing), shard_name(PREFIX, shard=missing[0], num_shards=work.num_shards),
         )  # fmt: skip
         return None
-    counts = _listed(source)
+    counts = bad_images.listed(source)
     for shard in range(work.num_shards):
         for stored in _whole_shard(source, shard, folder=folder, num_shards=work.num_shards):
-            _count(counts, stored)
-    _Limit(source, name, work).check(counts)
+            bad_images.count(counts, stored)
+    bad_images.Limit(source, name, folder, work.max_bad_fraction).check(counts)
+    files.remove_if_there(files.join(folder, LIST_NAME))
     return counts
 
 
@@ -179,36 +184,6 @@ def clear_write_errors(folder: str) -> Iterator[None]:
         ) from error
 
 
-@dataclasses.dataclass(frozen=True)
-class _Limit:
-    """Stops the job when too many of all its images are unusable."""
-
-    source: Source
-    name: str
-    work: Work
-
-    def check(self, counts: Counts) -> None:
-        """Raises UserError above the limit."""
-        left_out = sum(reject.whole_image for reject in self.source.rejects)
-        check_fraction(
-            counts,
-            max_bad_fraction=self.work.max_bad_fraction,
-            where=f"teacher {self.name}",
-            num_images=len(self.source.items) + left_out,
-        )
-
-    def watch(
-        self, stored: Iterator[Prediction], *, counts: Counts, bar: progress.tqdm.tqdm
-    ) -> Iterator[Prediction]:
-        """The predictions as they come, counted."""
-        for prediction in stored:
-            _count(counts, prediction)
-            if prediction.reason:
-                self.check(counts)
-            bar.update()
-            yield prediction
-
-
 def shard_path(folder: str, shard: int, *, num_shards: int) -> str:
     """Path of a prediction shard."""
     return _path(folder, shard, num_shards)
@@ -228,23 +203,6 @@ def _kept(
             score_floor=score_floor,
             max_detections=max_detections,
         )
-
-
-def _listed(source: Source) -> Counts:
-    """Counts that hold what listing left out."""
-    counts = Counts()
-    count_rejects(counts, source.rejects)
-    return counts
-
-
-def _count(counts: Counts, stored: Prediction) -> None:
-    counts.seen += 1
-    if stored.reason:
-        counts.skip(stored.reason, stored.key, detail=stored.detail)
-    else:
-        counts.written += 1
-    if stored.num_outside:
-        counts.skipped_boxes["in the padding, outside the image"] += stored.num_outside
 
 
 def _whole_shard(
