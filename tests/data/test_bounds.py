@@ -1,10 +1,12 @@
 """Small files that unpack to gigabytes or cost minutes: bounded before anything is unpacked."""
 
 import io
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -188,3 +190,32 @@ def test_animated_gif_keeps_its_bytes_and_training_decodes_the_first_frame():
     image = check_image(encoded)
     assert image.encoded == encoded
     np.testing.assert_array_equal(decode_upright(tf.constant(encoded)), _rgb(made.colours()))
+
+
+def _png_with(kind: bytes, start: bytes) -> bytes:
+    """A PNG with a chunk that unpacks to 50 MB, behind its header."""
+    body = start + zlib.compress(b"a" * (50 << 20), 9)
+    check = struct.pack(">I", zlib.crc32(kind + body))
+    encoded = made.encode(made.colours())
+    return encoded[:33] + struct.pack(">I", len(body)) + kind + body + check + encoded[33:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [(b"zTXt", b"k\0\0"), (b"iTXt", b"k\0\1\0\0\0"), (b"iCCP", b"k\0\0")],
+    ids=["text", "international_text", "profile"],
+)
+def test_png_with_a_chunk_that_unpacks_to_much_is_refused(kind, start):
+    with pytest.raises(RejectedError, match="damaged image"):
+        check_image(_png_with(kind, start))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_of_many_pictures_in_a_file_only_the_first_is_unpacked(kind):
+    pictures = [Image.fromarray(np.full((60, 80, 3), 4 * i, np.uint8)) for i in range(60)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    encoded = made.encode_picture(
+        pictures[0], kind, save_all=True, append_images=pictures[1:], **options
+    )
+    image = check_image(encoded)
+    np.testing.assert_array_equal(image.pixels, np.zeros((60, 80, 3), np.uint8))
