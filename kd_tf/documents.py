@@ -56,6 +56,8 @@ def read_bytes(path: str, *, where: str = "") -> bytes:
     try:
         if files.is_folder(path):
             raise UserError(f"{named} is a folder; a file is needed.")
+        if files.is_special(path):
+            raise UserError(f"{named} is a pipe or a device; a file is needed.")
         return files.read_bytes(path)
     except tf.errors.NotFoundError as error:
         raise UserError(f"{named}: there is no such file.") from error

@@ -105,6 +105,15 @@ def is_file(path: str) -> bool:
     return exists(path) and not is_folder(path)
 
 
+def is_special(path: str) -> bool:
+    """Whether `path` is a pipe, a socket or a device: reading one may block for ever."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def list_folder(path: str) -> list[str]:
     """Sorted names (not paths) in a folder; on gs:// folders lose their trailing slash.
 

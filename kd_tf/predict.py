@@ -15,7 +15,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image, ImageDraw, ImageFont
 
-from kd_tf.errors import RejectedError, UserError
+from kd_tf.errors import PathError, RejectedError, UserError
 from kd_tf.flags import asks_for_help
 from kd_tf.geometry.detections import Detections, Detector
 
@@ -78,10 +78,13 @@ def load_model(path: str, *, score_threshold: float | None = None) -> Model:
 
 
 def _load_keras(path: str) -> tuple[Detector, Sequence[float]]:
+    from kd_tf import files
     from kd_tf.detectors.network_detector import NetworkDetector
     from kd_tf.detectors.saving import load_network
     from kd_tf.geometry.detections import DEFAULT_THRESHOLD
 
+    if files.is_folder(path) or files.is_special(path):
+        raise UserError(f"{path} is a folder or a pipe; a .keras file is needed.")
     network = load_network(path)
     default = [DEFAULT_THRESHOLD] * len(network.class_names)
     return NetworkDetector(network, batch_size=1), network.meta.get("score_thresholds", default)
@@ -121,6 +124,8 @@ def predict_files(model: Model, paths: Sequence[str], *, output: str) -> Iterato
     from kd_tf import files
     from kd_tf.data.predict import predict
 
+    if output and files.exists(output) and not files.is_folder(output):
+        raise UserError(f"--output={output} is a file; give a folder, or --output= for none.")
     source = _source_of(paths)
     names = _drawing_names(paths)
     for seen in predict(model.detector, source, batch_size=1, name="--model"):
@@ -147,26 +152,33 @@ def predict_files(model: Model, paths: Sequence[str], *, output: str) -> Iterato
 
 
 def _source_of(paths: Sequence[str]):
-    from kd_tf import files
+    from kd_tf import documents, files
     from kd_tf.data.items import Item, Source
 
     def read(item: Item) -> bytes:
         if not files.exists(item.location) or files.is_folder(item.location):
             raise RejectedError("no such file", item.location)
-        return files.read_bytes(item.location)
+        try:
+            return documents.read_bytes(item.location)
+        except UserError as error:
+            raise RejectedError("cannot be read", str(error)) from error
 
     items = [Item(i, path, path) for i, path in enumerate(paths, start=1)]
     return Source("files", (), items, read, None, (), "")
 
 
 def _write_drawing(path: str, found: Detections, *, model: Model, target: str) -> str:
+
     from kd_tf import files
     from kd_tf.data.images import check_image
 
     picture = Image.fromarray(check_image(files.read_bytes(path)).pixels)
     content = io.BytesIO()
     draw(picture, found, class_names=model.class_names).save(content, "PNG")
-    files.write_bytes(target, content.getvalue())
+    try:
+        files.write_bytes(target, content.getvalue())
+    except PathError as error:
+        raise UserError(f"--output cannot be written: {error}") from error
     return target
 
 

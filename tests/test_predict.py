@@ -1,6 +1,7 @@
 """The command that shows what a detector finds."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -122,6 +123,59 @@ def test_find_images_keeps_order_and_names_without_a_match(folder):
 def test_load_model_of_nothing_is_refused(tmp_path):
     with pytest.raises(UserError, match="There is nothing at"):
         predict.load_model(str(tmp_path / "x.tflite"))
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.tflite", "a.onnx", "a"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "empty"])
+def test_load_model_of_what_is_no_model_is_refused(tmp_path, name, kind):
+    path = tmp_path / name
+    {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "empty": path.touch}[kind]()
+    with pytest.raises(UserError) as caught:
+        predict.load_model(str(path))
+    assert str(path) in str(caught.value) or "file" in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may write anywhere")
+def test_predict_files_to_a_folder_that_cannot_be_written_is_refused(folder):
+    (folder / "out").mkdir(mode=0o500)
+    with pytest.raises(UserError, match=r"--output: .*cannot be written"):
+        list(_drawn(folder, folder / "out"))
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        pytest.param("in/a.png", "is a file; give a folder", id="a_file"),
+        pytest.param("in/a.png/deeper", "cannot be written", id="inside_a_file"),
+        pytest.param("/proc/x", "cannot be written", id="no_such_place"),
+    ],
+)
+def test_predict_files_to_a_wrong_output_is_refused(folder, output, message):
+    with pytest.raises(UserError, match=message) as caught:
+        list(_drawn(folder, folder / output))
+    assert "--output" in str(caught.value)
+
+
+def _drawn(folder, output):
+    return predict.predict_files(
+        _model(0.5, 0.5), [str(folder / "in" / "a.png")], output=str(output)
+    )
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link_to_a_pipe", "device", "link_to_itself"])
+def test_predict_files_of_what_never_ends_says_so_and_goes_on(folder, kind):
+    odd = folder / "in" / "odd.png"
+    if kind == "pipe":
+        os.mkfifo(odd)
+    elif kind == "link_to_a_pipe":
+        os.mkfifo(folder / "pipe")
+        odd.symlink_to(folder / "pipe")
+    else:
+        odd.symlink_to("/dev/zero" if kind == "device" else odd)
+    paths = [str(odd), str(folder / "in" / "a.png")]
+    lines = list(predict.predict_files(_model(0.5, 0.5), paths, output=""))
+    wanted = "no such file" if kind == "link_to_itself" else "cannot be read"
+    assert [line["status"].split(":")[0] for line in lines] == [wanted, "ok"]
 
 
 @pytest.mark.slow

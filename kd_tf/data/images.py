@@ -16,11 +16,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from kd_tf.data.bounds import MAX_PIXELS, MAX_SCANNED_PIXELS, DecodingRoom, decode_gif
 from kd_tf.errors import RejectedError
 
-# 100 megapixels are 300 MB once decoded; larger files are mostly bombs or whole-slide scans.
-MAX_PIXELS = 100_000_000
-
+_ROOM = DecodingRoom(MAX_PIXELS)
 _DCT = "INTEGER_ACCURATE"
 _EXIF_ORIENTATION = 274
 _FORMATS = {
@@ -118,11 +117,16 @@ def check_image(encoded: bytes) -> CheckedImage:
 
     Raises:
         RejectedError: With one of the reasons "empty file", "not an image", "too many pixels",
-            "damaged image". The detail says what was seen.
+            "too many scans", "damaged image". The detail says what was seen.
     """
-    picture = _open(io.BytesIO(encoded))
-    header = _header_of(picture)
-    pixels, plain = _decode(encoded, header=header, picture=picture)
+    opened = [_open(io.BytesIO(encoded))]
+    header = _header_of(opened[0])
+    with _ROOM.taken(header.height * header.width):
+        return _check(encoded, header=header, opened=opened)
+
+
+def _check(encoded: bytes, *, header: Header, opened: list[Image.Image]) -> CheckedImage:
+    pixels, plain = _decode(encoded, header=header, opened=opened)
     if header.orientation != 1:
         pixels = turn_pixels(pixels, header.orientation)
         plain = False
@@ -153,9 +157,17 @@ def decode_upright(encoded: tf.Tensor) -> tf.Tensor:
     pixels = tf.cond(
         tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff"),
         lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+        lambda: _decode_other(encoded),
     )
     return tf.ensure_shape(pixels, [None, None, 3])
+
+
+def _decode_other(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.cond(
+        tf.equal(tf.strings.substr(encoded, 0, 3), b"GIF"),
+        lambda: decode_gif(encoded),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -231,18 +243,31 @@ def _orientation(picture: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _decode(encoded: bytes, *, header: Header, picture: Image.Image) -> tuple[np.ndarray, bool]:
-    """Pixels as stored, and whether a plain TensorFlow decode gives them."""
+def _decode(
+    encoded: bytes, *, header: Header, opened: list[Image.Image]
+) -> tuple[np.ndarray, bool]:
+    """Pixels as stored, and whether a plain TensorFlow decode gives them.
+
+    Takes the picture out of `opened`, so that its memory is free before the second decode.
+    """
+    if header.format == "jpeg":
+        _refuse_scans(encoded, header)
     if header.format in ("jpeg", "png"):
         return _decode_plain(encoded, header), True
     # The rarer formats: TensorFlow reads an 8-bit palette BMP as grey, fails on TIFF, on WebP
     # with alpha and on animated WebP. Where both agree, the original bytes are kept.
-    pixels = _decode_with_pillow(picture)
+    pixels = _decode_with_pillow(opened.pop())
     try:
         plain = np.array_equal(_decode_plain(encoded, header), pixels)
     except RejectedError:
         plain = False
     return pixels, plain
+
+
+def _refuse_scans(encoded: bytes, header: Header) -> None:
+    num_scans = encoded.count(b"\xff\xda")
+    if num_scans * header.height * header.width > MAX_SCANNED_PIXELS:
+        raise RejectedError("too many scans", f"{num_scans} of {header.width}x{header.height}")
 
 
 def _decode_plain(encoded: bytes, header: Header) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What is left out is counted; too much of it stops the run."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from absl import logging
 
@@ -24,6 +24,9 @@ NOTED = frozenset(
     {CLIPPED, NO_LABEL_FILE, NO_ANNOTATION_FILE, NOT_SCORED, IN_PADDING, LITTER, LOOP, AT_LIMIT}
 )
 
+# What a stage that stopped for bad images leaves in its folder: all of them, a line each.
+LIST_NAME = "rejected.txt"
+
 _NAMED = 10
 
 
@@ -37,8 +40,9 @@ def count_rejects(counts: Counts, rejects: Iterable[Reject]) -> None:
 
 
 def check_fraction(
-    counts: Counts, *, max_bad_fraction: float, where: str, num_images: int | None = None
-) -> None:
+    counts: Counts, *, max_bad_fraction: float, where: str, num_images: int | None = None,
+    folder: str = "", look_at_all: Callable[[], Counts] | None = None,
+) -> None:  # fmt: skip
     """Stops the run where too many images, or too many boxes, were left out.
 
     Args:
@@ -47,6 +51,8 @@ def check_fraction(
             [0, 1]; copies of an image that is kept and clipped boxes do not count.
         where: The data set, for the message.
         num_images: How many images there are, where not all were met yet.
+        folder: Where a list of all that cannot be used is left, if the run stops.
+        look_at_all: Counts all images for that list, where not all were met yet.
 
     Raises:
         UserError: More were left out; counts them by reason and names the first ten.
@@ -62,12 +68,16 @@ def check_fraction(
     num_boxes = counts.kept_boxes + sum(bad_boxes.values())
     for what, by_reason, num in (("images", bad, num_images), ("boxes", bad_boxes, num_boxes)):
         num_bad = sum(by_reason.values())
-        if num_bad > max_bad_fraction * num:
-            raise UserError(
-                f"{where}: {num_bad} of {num} {what} cannot be used, more than "
-                f"{max_bad_fraction:.2%}: {_by_reason(by_reason)}. The first:\n"
-                f"{_first(counts, by_reason)}\nRepair or remove them, or raise --max_bad_fraction."
-            )
+        if num_bad <= max_bad_fraction * num:
+            continue
+        listed = _first(counts, by_reason)
+        if folder:
+            listed += f"\n{_write_list(look_at_all() if look_at_all else counts, folder)}"
+        raise UserError(
+            f"{where}: {num_bad} of {num} {what} cannot be used, more than "
+            f"{max_bad_fraction:.2%}: {_by_reason(by_reason)}. The first:\n{listed}\n"
+            "Repair or remove them, or raise --max_bad_fraction."
+        )
 
 
 def lost_boxes(counts: Counts) -> dict[str, int]:
@@ -101,3 +111,13 @@ def _by_reason(counted: Mapping[str, int]) -> str:
 def _first(counts: Counts, reasons: Iterable[str]) -> str:
     named = [f"{name} ({reason})" for reason in reasons for name in counts.examples[reason]]
     return "\n".join(f"  {name}" for name in named[:_NAMED])
+
+
+def _write_list(counts: Counts, folder: str) -> str:
+    """Leaves the names of all that cannot be used in a folder; says where."""
+    bad = [*(reason for reason in counts.skipped if reason != DUPLICATE), *lost_boxes(counts)]
+    lines = [f"{name} ({reason})" for reason in bad for name in counts.examples[reason]]
+    path = files.join(folder, LIST_NAME)
+    content = "".join(f"{line}\n" for line in lines)
+    files.write_bytes(path, content.encode("utf-8", "backslashreplace"))
+    return f"All {len(lines)} of them are named in {path}."

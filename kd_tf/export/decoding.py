@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from kd_tf.data.bounds import MAX_PIXELS, MAX_SCANNED_PIXELS, decode_gif, num_scans
+from kd_tf.export import bmp
 from kd_tf.export import header as headers
 from kd_tf.geometry.letterbox import resize_image
 
@@ -13,11 +15,9 @@ OK = "ok"
 EMPTY = "empty file"
 UNKNOWN = "not an image"
 TOO_LARGE = "too many pixels"
+SCANS = "too many scans"
 DAMAGED = "damaged image"
 NOT_AN_EXAMPLE = "not a tf.train.Example"
-
-# As kd_tf.data.images.MAX_PIXELS: 300 MB once decoded, and four times that while it shrinks.
-MAX_PIXELS = 100_000_000
 
 
 class Rows(NamedTuple):
@@ -120,8 +120,18 @@ def _refusal(encoded: tf.Tensor, header: headers.Header) -> tf.Tensor:
         (tf.equal(header.format, headers.UNKNOWN), lambda: tf.constant(UNKNOWN)),
         (tf.less(num_pixels, 1), lambda: tf.constant(DAMAGED)),
         (tf.greater(num_pixels, MAX_PIXELS), lambda: tf.constant(TOO_LARGE)),
+        (_has_too_many_scans(encoded, header), lambda: tf.constant(SCANS)),
     ]
     return tf.case(checks, default=lambda: tf.constant(OK))
+
+
+def _has_too_many_scans(encoded: tf.Tensor, header: headers.Header) -> tf.Tensor:
+    num_pixels = header.height * header.width
+    return tf.cond(
+        tf.equal(header.format, headers.JPEG) & (num_pixels <= MAX_PIXELS),
+        lambda: num_scans(encoded) * num_pixels > MAX_SCANNED_PIXELS,
+        lambda: tf.constant(False),
+    )
 
 
 def _no_row(
@@ -134,35 +144,17 @@ def _decode_file(encoded: tf.Tensor) -> tf.Tensor:
     """Pixels [H, W, 3] uint8 as stored, by the kernels of kd_tf.data.images; raises on damage."""
     is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
     is_bmp = tf.equal(tf.strings.substr(encoded, 0, 2), b"BM")
+    is_gif = tf.equal(tf.strings.substr(encoded, 0, 3), b"GIF")
     pixels = tf.case(
         [
             (is_jpeg, lambda: tf.io.decode_jpeg(encoded, 3, dct_method="INTEGER_ACCURATE")),
-            (is_bmp, lambda: _decode_bmp(encoded)),
+            (is_bmp, lambda: bmp.decode(encoded)),
+            (is_gif, lambda: decode_gif(encoded)),
         ],
         default=lambda: tf.io.decode_image(encoded, 3, expand_animations=False),
         exclusive=True,
     )
     return tf.ensure_shape(pixels, [None, None, 3])
-
-
-def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
-    """Uncompressed 8-bit (through its palette), 24-bit and 32-bit BMP; raises on others.
-
-    TensorFlow's own kernel gives an 8-bit picture's palette indices as if they were grey.
-    """
-    header_size = tf.io.decode_raw(tf.strings.substr(encoded, 14, 4), tf.int32)[0]
-    compression = tf.io.decode_raw(tf.strings.substr(encoded, 30, 4), tf.int32)[0]
-    pixels = tf.io.decode_bmp(encoded)
-    with tf.control_dependencies([tf.debugging.assert_equal(compression, 0)]):
-        depth = tf.shape(pixels)[2]
-
-    def from_palette() -> tf.Tensor:
-        table = tf.strings.substr(encoded, 14 + header_size, 4 * 256)
-        blue_green_red = tf.reshape(tf.io.decode_raw(table, tf.uint8, fixed_length=1024), [256, 4])
-        palette = tf.reverse(blue_green_red[:, :3], [1])
-        return tf.gather(palette, tf.cast(pixels[:, :, 0], tf.int32))
-
-    return tf.cond(tf.equal(depth, 1), from_palette, lambda: pixels[:, :, :3])
 
 
 def _encoded_of(serialized: tf.Tensor) -> tf.Tensor:

@@ -3,10 +3,12 @@
 import numpy as np
 import tensorflow as tf
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.errors import UserError
 from kd_tf.export.meta import FILE_NAME, ExportMeta, meta_from_json
 from kd_tf.geometry.detections import Detections, Needs
+
+_SIGNATURES = ("serving_default", "image_tensor", "tf_example")
 
 
 def read_export_meta(folder: str) -> ExportMeta:
@@ -21,7 +23,7 @@ def read_export_meta(folder: str) -> ExportMeta:
             f"{folder} holds no {files.join('assets', FILE_NAME)}: it is not a SavedModel written "
             "by --stage=export. Give the folder that holds saved_model.pb."
         )
-    return meta_from_json(files.read_bytes(path), where=path)
+    return meta_from_json(documents.read_bytes(path), where=path)
 
 
 def load_exported(folder: str) -> "SavedModelDetector":
@@ -34,8 +36,23 @@ def load_exported(folder: str) -> "SavedModelDetector":
     try:
         with files.local_to_read(folder) as local:
             module = tf.saved_model.load(local)
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise UserError(f"{folder} cannot be loaded as a SavedModel: {error}") from error
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        tf.errors.OpError,
+    ) as error:
+        raise UserError(
+            f"{folder} cannot be loaded as a SavedModel: {documents.show(str(error), 300)}"
+        ) from error
+    missing = [name for name in _SIGNATURES if name not in module.signatures]
+    if missing:
+        raise UserError(
+            f"{folder} lacks the signature {', '.join(missing)}: it is not a SavedModel written by "
+            "--stage=export."
+        )
     return SavedModelDetector(module, meta=meta)
 
 

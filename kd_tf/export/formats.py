@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.errors import UserError
 from kd_tf.export.meta import FILE_NAME as META_FILE
 from kd_tf.export.meta import ExportMeta
@@ -161,12 +161,12 @@ def load_detector(path: str) -> Detector:
         _require("ai_edge_litert")
         from kd_tf.export.tflite_runner import load_tflite
 
-        return load_tflite(files.read_bytes(path))
+        return load_tflite(documents.read_bytes(path))
     if path.endswith(".onnx"):
         _require("onnxruntime")
         from kd_tf.export.onnx_runner import load_onnx
 
-        return load_onnx(files.read_bytes(path))
+        return load_onnx(documents.read_bytes(path))
     from kd_tf.export.exported import load_exported
 
     return load_exported(path)

@@ -14,6 +14,8 @@ JPEG, PNG, GIF, BMP, UNKNOWN = "jpeg", "png", "gif", "bmp", "unknown"
 # A real photo has fewer than 30 segments before its pixels; a crafted one may have millions.
 _MAX_SEGMENTS = 256
 _MAX_TIFF_ENTRIES = 512
+# Looked through in one step for the next marker where other bytes stand before it.
+_WINDOW = 4096
 _ORIENTATION_TAG = 0x0112
 _SHORT, _LONG = 3, 4
 _EXIF = b"Exif\x00\x00"
@@ -87,7 +89,11 @@ def _read_bmp(start: tf.Tensor) -> Header:
     # A negative height is allowed: the rows then run from top to bottom.
     height = tf.bitcast(tf.cast(_number(start[22:26], big=False), tf.uint32), tf.int32)
     width = _number(start[18:22], big=False)
-    return _header(BMP, height=tf.abs(tf.cast(height, tf.int64)), width=width)
+    # The oldest header, of 12 bytes, has shorter numbers.
+    is_old = tf.equal(_number(start[14:18], big=False), 12)
+    height = tf.where(is_old, _number(start[20:22], big=False), tf.cast(height, tf.int64))
+    width = tf.where(is_old, _number(start[18:20], big=False), width)
+    return _header(BMP, height=tf.abs(height), width=width)
 
 
 def _read_jpeg(encoded: tf.Tensor) -> Header:
@@ -95,19 +101,24 @@ def _read_jpeg(encoded: tf.Tensor) -> Header:
     zero = tf.constant(0, tf.int64)
 
     def step(position, exif, height, width, _):
+        window = _bytes_at(encoded, position, count=_WINDOW)
+        # Decoders pass over whatever stands before a marker; 0xFF may be repeated, FF00 is none.
+        markers = tf.equal(window[:-1], 0xFF) & ~_is_any(window[1:], 0x00, 0xFF)
+        found = tf.reduce_any(markers)
+        position += tf.where(found, tf.argmax(markers, output_type=tf.int32), _WINDOW - 1)
         head = _bytes_at(encoded, position, count=10)
         marker, length = head[1], _number(head[2:4], big=True)
-        fill = tf.equal(marker, 0xFF)
+        alone = _is_one_of(marker, *range(0xD0, 0xD8))
         frame = (marker >= 0xC0) & (marker <= 0xCF) & ~_is_one_of(marker, 0xC4, 0xC8, 0xCC)
         # Start of scan and end of image close the header; a length below 2 is damage.
-        last = tf.not_equal(head[0], 0xFF) | frame | _is_one_of(marker, 0xD9, 0xDA)
-        last |= ~fill & (length < 2)
-        is_exif = tf.equal(marker, 0xE1) & _starts(head[4:], _EXIF)
+        last = frame | _is_one_of(marker, 0xD9, 0xDA) | (~alone & (length < 2))
+        is_exif = found & tf.equal(marker, 0xE1) & _starts(head[4:], _EXIF)
         exif = tf.where(is_exif & (exif < 0), position + 10, exif)
-        height = tf.where(frame, _number(head[5:7], big=True), height)
-        width = tf.where(frame, _number(head[7:9], big=True), width)
-        following = position + tf.where(fill, 1, 2 + tf.cast(length, tf.int32))
-        return following, exif, height, width, ~last
+        height = tf.where(found & frame, _number(head[5:7], big=True), height)
+        width = tf.where(found & frame, _number(head[7:9], big=True), width)
+        following = position + tf.where(alone, 2, 2 + tf.cast(length, tf.int32))
+        more = tf.where(found, ~last, position < tf.strings.length(encoded))
+        return tf.where(found, following, position), exif, height, width, more
 
     first = (tf.constant(2), tf.constant(-1), zero, zero, tf.constant(True))
     _, exif, height, width, _ = _walk(step, first)
@@ -167,6 +178,11 @@ def _starts(values: tf.Tensor, expected: bytes) -> tf.Tensor:
 
 def _is_one_of(value: tf.Tensor, *allowed: int) -> tf.Tensor:
     return tf.reduce_any(tf.equal(value, list(allowed)))
+
+
+def _is_any(values: tf.Tensor, *allowed: int) -> tf.Tensor:
+    """Where values are among those allowed, in the values' shape."""
+    return tf.reduce_any(tf.equal(values[..., tf.newaxis], list(allowed)), -1)
 
 
 def _number(digits: tf.Tensor, *, big: bool) -> tf.Tensor:

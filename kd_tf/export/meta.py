@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 
-from kd_tf import values
 from kd_tf.errors import UserError
+from kd_tf.values import show
 
 # The name of the JSON file: among a SavedModel's assets, and inside a .tflite file.
 FILE_NAME = "kd_tf_export.json"
@@ -64,27 +65,80 @@ def meta_from_json(text: str | bytes, *, where: str) -> ExportMeta:
     Raises:
         UserError: The text is no JSON object, or a value is missing or does not fit.
     """
-    known = {field.name for field in dataclasses.fields(ExportMeta)}
     try:
-        given = {name: value for name, value in json.loads(text).items() if name in known}
-        lists = {name: tuple(v) for name, v in given.items() if isinstance(v, list)}
-        meta = ExportMeta(**{**given, **lists})
-        _check(meta)
-    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not JSON: {show(str(error))}. {_ADVICE}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{where} holds {show(content)}; a JSON object is needed. {_ADVICE}")
+    values = {}
+    for field in dataclasses.fields(ExportMeta):
+        if field.name in content:
+            values[field.name] = _checked(content[field.name], field.name, where=where)
+        elif field.name in _REQUIRED:
+            raise UserError(f"{where}: {field.name!r} is missing. {_ADVICE}")
+    if len(values["score_thresholds"]) != len(values["class_names"]):
         raise UserError(
-            f"{where} is not the meta data of an exported detector: {values.show(str(error))}. "
-            "Export the student again (--stage=export --overwrite)."
-        ) from error
-    return meta
+            f"{where}: 'score_thresholds' has {len(values['score_thresholds'])} values for "
+            f"{len(values['class_names'])} classes. {_ADVICE}"
+        )
+    return ExportMeta(**values)
 
 
-def _check(meta: ExportMeta) -> None:
-    """Raises ValueError for a value of another type than the field's."""
-    if not all(isinstance(name, str) for name in meta.class_names):
-        raise ValueError("class_names must be texts")
-    if not all(type(side) is int and 0 < side < 65536 for side in meta.image_size):
-        raise ValueError(f"image_size must be two numbers of pixels, got {meta.image_size}")
-    if len(meta.image_size) != 2:
-        raise ValueError(f"image_size must be height and width, got {meta.image_size}")
-    if not all(values.to_number(score) is not None for score in meta.score_thresholds):
-        raise ValueError("score_thresholds must be numbers")
+_ADVICE = "Export the model again by --stage=export."
+_REQUIRED = ("class_names", "image_size", "score_thresholds")
+
+
+def _checked(value: object, name: str, *, where: str) -> object:
+    """A value of the meta data, lists as tuples; raises UserError where it is none."""
+    is_sound, wanted = _SCHEMA[name]
+    if not is_sound(value):
+        raise UserError(f"{where}: {name!r} is {show(value)}; {wanted} is needed. {_ADVICE}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_list(value: object, of: Callable[[object], bool]) -> bool:
+    return isinstance(value, list) and all(map(of, value))
+
+
+_MOST = 1 << 16
+_SHARE = (_is_share, "a number from 0 to 1")
+_TEXT = (_is_text, "text")
+# What each value must be, and that in words.
+_SCHEMA: dict[str, tuple[Callable[[object], bool], str]] = {
+    "class_names": (
+        lambda names: _is_list(names, _is_text) and 0 < len(names) == len(set(names)),
+        "a list of names, each once,",
+    ),
+    "image_size": (
+        lambda size: _is_list(size, _is_count) and len(size) == 2,
+        f"a list of two whole numbers from 1 to {_MOST}",
+    ),
+    "score_thresholds": (
+        lambda values: _is_list(values, _is_share),
+        "a list of numbers from 0 to 1",
+    ),
+    "score_floor": _SHARE,
+    "iou_threshold": _SHARE,
+    "max_detections": (_is_count, f"a whole number from 1 to {_MOST}"),
+    "network": _TEXT,
+    "stage": _TEXT,
+    "commit": _TEXT,
+    "ap": (lambda ap: ap is None or _is_share(ap), "null or a number from 0 to 1"),
+    "versions": (
+        lambda versions: isinstance(versions, dict) and all(map(_is_text, versions.values())),
+        "an object of texts",
+    ),
+}

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -9,6 +10,12 @@ from ai_edge_litert.interpreter import Interpreter
 from kd_tf.errors import UserError
 from kd_tf.export.meta import FILE_NAME, ExportMeta, meta_from_json
 from kd_tf.export.portable import PortableDetector
+
+_MAX_META_BYTES = 16 << 20
+# What zipfile raises for damaged bytes.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, LookupError, RuntimeError, OSError, EOFError, ValueError,
+)  # fmt: skip
 
 
 def load_tflite(content: bytes, *, num_threads: int = 1) -> PortableDetector:
@@ -44,8 +51,12 @@ def read_tflite_meta(content: bytes) -> ExportMeta:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if archive.getinfo(FILE_NAME).file_size > _MAX_META_BYTES:
+                raise UserError(f"The TFLite file's {FILE_NAME} unpacks to too many bytes.")
             text = archive.read(FILE_NAME)
-    except (zipfile.BadZipFile, KeyError) as error:
+    except _DAMAGE as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(
             f"The TFLite file holds no {FILE_NAME}: it is cut, or not from --stage=export."
         ) from error

@@ -13,11 +13,12 @@ import tensorflow as tf
 from absl import logging
 
 from kd_tf import __version__, config, files, flags, manifests
+from kd_tf.data.rejects import LIST_NAME
 from kd_tf.errors import UserError
 from kd_tf.stages import in_use
 from kd_tf.stages.run import Run
 
-_STARTED = "started.json"
+STARTED = "started.json"
 _FLAGS = "flags.txt"
 _INPUT = "input: "
 _POLL_S = 2.0
@@ -27,7 +28,7 @@ _PATIENCE_S = 24 * 3600.0
 
 def made_anything(folder: str) -> bool:
     """Whether unfinished work in a folder has left more than the notes of its beginning."""
-    return bool(set(files.list_folder(folder)) - {_STARTED, _FLAGS, in_use.LOCK})
+    return bool(set(files.list_folder(folder)) - {STARTED, _FLAGS, in_use.LOCK, LIST_NAME})
 
 
 def begins_anew(folder: str) -> bool:
@@ -184,13 +185,14 @@ def _held(stage: Stage, settings: config.Config, *, shared: bool) -> Iterator[No
 def _note(stage: Stage, settings: config.Config) -> None:
     own = dataclasses.replace(settings, stage=_stage_flag(stage.name))
     files.write_text(files.join(stage.folder, _FLAGS), flags.to_flagfile(own))
-    files.write_json(files.join(stage.folder, _STARTED), stage.identity(settings))
+    files.write_json(files.join(stage.folder, STARTED), stage.identity(settings))
 
 
 def _work(stage: Stage, settings: config.Config, work: Callable[[], Result | None]) -> None:
     logging.info("stage %s: starts in %s.", stage.name, stage.folder)
     files.sweep_parts(stage.folder)
     start = time.time()
+    files.remove_if_there(files.join(stage.folder, LIST_NAME))
     result = work()
     if result is not None:
         _finish(stage, result, settings=settings, seconds=time.time() - start)
@@ -240,7 +242,9 @@ def _in_the_way(stage: Stage, settings: config.Config, *, redo: bool, anew: bool
     if not made_anything(stage.folder):
         return []
     own_changes = [line for line in changed if not line.startswith(_INPUT)]
-    worth_keeping = complete or stage.goes_on_from(stage.folder)
+    # Whoever removes the images that stopped a stage changes the listing, as it was told to.
+    stopped = not own_changes and files.exists(files.join(stage.folder, LIST_NAME))
+    worth_keeping = complete or (stage.goes_on_from(stage.folder) and not stopped)
     if worth_keeping and not anew and (own_changes or not redo):
         listed = "\n  ".join(changed)
         raise UserError(
@@ -267,7 +271,7 @@ def _free_name(path: str) -> str:
 
 def _begun_otherwise(stage: Stage, settings: config.Config) -> list[str] | None:
     """What has changed since the unfinished work in the folder was begun; None: it was not."""
-    path = files.join(stage.folder, _STARTED)
+    path = files.join(stage.folder, STARTED)
     if not files.exists(path):
         return None
     return stage.changes(files.read_json(path), settings, finished=False)

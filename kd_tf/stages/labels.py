@@ -8,7 +8,7 @@ import numpy as np
 from absl import logging
 
 from kd_tf import config, files, manifests
-from kd_tf.data import labeled, leakage, splits, taught, views
+from kd_tf.data import label_map, labeled, leakage, splits, taught, views
 from kd_tf.data.items import Source
 from kd_tf.data.rejects import check_fraction, log_boxes
 from kd_tf.data.shards import RecordSet
@@ -20,6 +20,7 @@ from kd_tf.stages.run import Run
 
 TRAIN, VAL = "train", "val"
 _IMAGES_PER_SHARD = 1000
+_VAL_IDS = "val_ids.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _write(
         val = dataclasses.replace(views.subset(listing, val_rows), rejects=())
         # What cannot be used is met, and counted, with the training images.
         train_rows = np.setdiff1d(np.arange(len(listing.items)), val_rows)
-        splits.write_ids(files.join(folder, "val_ids.txt"), listing, rows=val_rows)
+        splits.write_ids(files.join(folder, _VAL_IDS), listing, rows=val_rows)
     try:
         counts = _write_parts(
             folder, val, views.subset(listing, train_rows), listing=listing, settings=settings
@@ -154,6 +155,8 @@ def _write(
         # A repaired image may change the split, and which of its copies is kept: all is read again.
         for part in (TRAIN, VAL):
             labeled.remove(folder, part)
+        for name in (label_map.FILE_NAME, _VAL_IDS):
+            files.remove_if_there(files.join(folder, name))
         raise
     _write_table(folder, table, listing)
     outputs = [n for n in files.list_folder(folder) if n.endswith((".tfrecord", ".npz"))]
@@ -172,7 +175,7 @@ def _write_parts(
     counts.add(_write_part(folder, TRAIN, train, known=known))
     where = " ".join(settings.labeled)
     log_boxes(counts, where=where)
-    check_fraction(counts, max_bad_fraction=settings.max_bad_fraction, where=where)
+    check_fraction(counts, max_bad_fraction=settings.max_bad_fraction, where=where, folder=folder)
     return counts
 
 

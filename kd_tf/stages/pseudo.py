@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 from absl import logging
 
-from kd_tf import config, manifests
+from kd_tf import config, files, manifests
 from kd_tf.data import views
 from kd_tf.data.items import Source
+from kd_tf.data.rejects import LIST_NAME
 from kd_tf.data.select import SelectSettings
 from kd_tf.data.sources import open_source
 from kd_tf.errors import UserError
@@ -50,7 +51,15 @@ def pseudo(run: Run) -> bool:
             teachers.ask(run, one)
 
     def work() -> job.Result | None:
-        return _label(run, asked, tried, data=data)
+        try:
+            return _label(run, asked, tried, data=data)
+        except UserError:
+            # Labels of images that are going to be removed must not hold up the next run either.
+            for one in questions.values():
+                path = files.join(one.answers.folder, LIST_NAME)
+                if files.exists(path):
+                    files.write_bytes(files.join(stage.folder, LIST_NAME), files.read_bytes(path))
+            raise
 
     return job.ensure(stage, run, work=work, shared=True)
 

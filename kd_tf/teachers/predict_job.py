@@ -1,7 +1,6 @@
 """Runs one teacher over a listing, shard by shard; finished files are the progress."""
 
 import contextlib
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 
@@ -12,11 +11,13 @@ from kd_tf import files, manifests, progress
 from kd_tf.data.batches import load
 from kd_tf.data.items import Source
 from kd_tf.data.predict import Recaller, predict
-from kd_tf.data.rejects import AT_LIMIT, IN_PADDING, check_fraction, count_rejects
+from kd_tf.data.rejects import AT_LIMIT, LIST_NAME
 from kd_tf.data.shards import INDEX_SUFFIX, shard_name, shard_rows, write_shard
 from kd_tf.errors import RejectedError, UserError
 from kd_tf.geometry.detections import Detector
 from kd_tf.manifests import Counts
+from kd_tf.teachers import bad_images
+from kd_tf.teachers.bad_images import Work
 from kd_tf.teachers.predictions import (
     PREFIX,
     Prediction,
@@ -26,35 +27,6 @@ from kd_tf.teachers.predictions import (
 )
 
 LISTING = "listing.txt"
-
-
-# An image whose last kept detection has this score holds more objects than are kept.
-_TELLING_SCORE = 0.25
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Work:
-    """How a job is cut and who does which part.
-
-    Attributes:
-        num_shards: Files the result is written to; shard k holds consecutive rows.
-        worker_index, num_workers: This worker does the shards k with
-            k % num_workers == worker_index. Another number of workers may finish the job.
-        batch_size: Images a teacher sees at once.
-        max_bad_fraction: The job stops when a greater share of images is unusable.
-        max_detections: Most detections kept of an image, best first.
-    """
-
-    num_shards: int
-    worker_index: int = 0
-    num_workers: int = 1
-    batch_size: int = 16
-    max_bad_fraction: float = 0.01
-    max_detections: int = 100
-
-    def shards(self) -> range:
-        """The shards of this worker."""
-        return range(self.worker_index, self.num_shards, self.num_workers)
 
 
 def label_predictions(
@@ -89,7 +61,10 @@ def label_predictions(
         UserError: The folder belongs to another listing, too many images are unusable,
             or the teacher fails.
     """
-    limit, counts = _Limit(source, name, work), _listed(source)
+    limit, counts = (
+        bad_images.Limit(source, name, folder, work),
+        bad_images.listed(source),
+    )
     limit.check(counts)
     with clear_write_errors(folder):
         _freeze_listing(source, folder)
@@ -129,7 +104,7 @@ def _warn_of_dense(counts: Counts, max_detections: int) -> None:
         logging.warning(
             "%d images have as many detections as are kept, %d, the last still above %.2f: more "
             "were left out, and count as background. Give a larger --max_detections. The first: %s",
-            counts.skipped_boxes[AT_LIMIT], max_detections, _TELLING_SCORE,
+            counts.skipped_boxes[AT_LIMIT], max_detections, bad_images.TELLING_SCORE,
             ", ".join(counts.examples[AT_LIMIT][:3]),
         )  # fmt: skip
 
@@ -152,11 +127,12 @@ def count_predictions(source: Source, *, folder: str, work: Work, name: str) -> 
             name, len(missing), shard_name(PREFIX, shard=missing[0], num_shards=work.num_shards),
         )  # fmt: skip
         return None
-    counts = _listed(source)
+    counts = bad_images.listed(source)
     for shard in range(work.num_shards):
         for stored in _whole_shard(source, shard, folder=folder, num_shards=work.num_shards):
-            _count(counts, stored, max_detections=work.max_detections)
-    _Limit(source, name, work).check(counts)
+            bad_images.count(counts, stored, max_detections=work.max_detections)
+    bad_images.Limit(source, name, folder, work).check(counts)
+    files.remove_if_there(files.join(folder, LIST_NAME))
     return counts
 
 
@@ -196,36 +172,6 @@ def clear_write_errors(folder: str) -> Iterator[None]:
         ) from error
 
 
-@dataclasses.dataclass(frozen=True)
-class _Limit:
-    """Stops the job when too many of all its images are unusable."""
-
-    source: Source
-    name: str
-    work: Work
-
-    def check(self, counts: Counts) -> None:
-        """Raises UserError above the limit."""
-        left_out = sum(reject.whole_image for reject in self.source.rejects)
-        check_fraction(
-            counts,
-            max_bad_fraction=self.work.max_bad_fraction,
-            where=f"teacher {self.name}",
-            num_images=len(self.source.items) + left_out,
-        )
-
-    def watch(
-        self, stored: Iterator[Prediction], *, counts: Counts, bar: progress.tqdm.tqdm
-    ) -> Iterator[Prediction]:
-        """The predictions as they come, counted."""
-        for prediction in stored:
-            _count(counts, prediction, max_detections=self.work.max_detections)
-            if prediction.reason:
-                self.check(counts)
-            bar.update()
-            yield prediction
-
-
 def shard_path(folder: str, shard: int, *, num_shards: int) -> str:
     """Path of a prediction shard."""
     return _path(folder, shard, num_shards)
@@ -245,26 +191,6 @@ def _kept(
             score_floor=score_floor,
             max_detections=max_detections,
         )
-
-
-def _listed(source: Source) -> Counts:
-    """Counts that hold the images that listing left out; people's boxes are not looked at."""
-    counts = Counts()
-    count_rejects(counts, (reject for reject in source.rejects if reject.whole_image))
-    return counts
-
-
-def _count(counts: Counts, stored: Prediction, *, max_detections: int) -> None:
-    counts.seen += 1
-    if stored.reason:
-        counts.skip(stored.reason, stored.key, detail=stored.detail)
-    else:
-        counts.written += 1
-    scores = stored.detections.scores
-    if len(scores) >= max_detections and scores.min() >= _TELLING_SCORE:
-        counts.skip(AT_LIMIT, stored.key, whole_image=False)
-    if stored.num_outside:
-        counts.skipped_boxes[IN_PADDING] += stored.num_outside
 
 
 def _whole_shard(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -150,6 +151,25 @@ def test_repaired_images_are_read_again(settings, coco, tmp_path, number):
     assert [i.original_id for i in data.validation().items] == [
         i.original_id for i in whole.validation().items
     ]
+
+
+def test_the_images_named_in_the_list_can_be_removed_and_the_run_goes_on(settings, coco, tmp_path):
+    (tmp_path / "photos" / "4.png").write_bytes(b"text")
+    with pytest.raises(UserError, match=r"All 2 of them are named in .*rejected\.txt"):
+        _labeled(settings, labeled=(coco,), val_fraction=0.3)
+    path = f"{settings.workdir}/labeled/rejected.txt"
+    named = [re.search(r"/(\d)", line)[1] for line in files.read_text(path).splitlines()]
+    assert sorted(named) == ["2", "4"]
+    for name in named:
+        (tmp_path / "photos" / f"{name}.png").unlink()
+    content = json.loads((tmp_path / "instances.json").read_text())
+    kept = [image for image in content["images"] if str(image["id"]) not in named]
+    content["images"] = kept
+    content["annotations"] = [n for n in content["annotations"] if str(n["image_id"]) not in named]
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    data = _labeled(settings, labeled=(coco,), val_fraction=0.3)
+    assert len(data.train) + len(data.validation().items) == 3
+    assert not files.exists(path)
 
 
 def test_unusable_images_are_counted_and_listed_in_the_manifest(settings, coco):

@@ -149,6 +149,38 @@ def test_repaired_images_are_labelled_by_the_next_run(settings, tmp_path, num_wo
     assert [name.rsplit("/", 1)[1] for name in found.source_ids] == [path.name for path in good]
 
 
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_images_named_in_the_list_can_be_removed_and_the_run_goes_on(
+    settings, tmp_path, num_workers
+):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    good = {}
+    for index in range(NUM):
+        pixels, _ = render_scene(seed=0, index=index, size=64, split="unlabeled")
+        good[photos / f"{index:02d}.png"] = encode_png(pixels)
+    for number, (path, content) in enumerate(good.items()):
+        path.write_bytes(b"text" if number in (7, 20) else content)
+    told = dataclasses.replace(settings, unlabeled=(f"images:{photos}",), num_workers=num_workers)
+
+    def run_all() -> None:
+        for index in range(num_workers):
+            stages.run(dataclasses.replace(told, worker_index=index, max_bad_fraction=0.05))
+
+    with pytest.raises(UserError, match="2 of 24 images cannot be used"):
+        run_all()
+    (listed,) = (tmp_path / settings.workdir / "predictions").glob("*/rejected.txt")
+    named = [photos / line.split(": ")[0].rsplit("/", 1)[1] for line in listed.open()]
+    assert [path.name for path in named] == ["07.png", "20.png"]
+    for path in named:
+        path.unlink()
+    run_all()
+    found = RecordSet.open(files.join(settings.workdir, "pseudo"))
+    left = [path.name for path in good if path not in named]
+    assert [name.rsplit("/", 1)[1] for name in found.source_ids] == left
+    assert not listed.exists()
+
+
 def test_labels_leave_as_coco_and_yolo(settings):
     stages.run(dataclasses.replace(settings, also_write="coco,yolo"))
     found = files.read_json(files.join(settings.workdir, "pseudo", "coco.json"))

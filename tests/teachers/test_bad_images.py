@@ -30,6 +30,10 @@ def test_label_too_many_bad_images_stop_the_job_with_the_first(tmp_path):
     with pytest.raises(UserError, match=r"5 of 40 images .* more than 10.00%") as caught:
         label(source, tmp_path, work=Work(num_shards=4, max_bad_fraction=0.1, batch_size=4))
     assert "made/00020.png: 0 bytes (empty file)" in str(caught.value)
+    # All 13 are named, also those that the teacher had not come to.
+    listed = (tmp_path / "predictions" / "one" / "rejected.txt").read_text().splitlines()
+    assert listed == [f"made/{row:05d}.png: 0 bytes (empty file)" for row in range(20, 33)]
+    assert "All 13 of them are named in" in str(caught.value)
     # Shards before the trouble are finished, the one in trouble is not there.
     done = missing_shards(str(tmp_path / "predictions" / "one"), num_shards=4)
     assert done == [2, 3]
@@ -73,6 +77,9 @@ def test_finished_predictions_are_kept_whatever_is_counted_later(tmp_path):
     before = contents(folder)
     with pytest.raises(UserError, match="1 of 10 images cannot be used"):
         label(source, tmp_path, work=Work(2, max_bad_fraction=0.05))
+    named = (folder / "rejected.txt").read_text()
+    assert named == "made/00002.png: 0 bytes (empty file)\n"
+    (folder / "rejected.txt").unlink()
     assert contents(folder) == before
     write(str(folder), Manifest("predictions", {}))
     forget_repaired(made_source(10), folder=str(folder), num_shards=2)

@@ -2,6 +2,7 @@
 
 import array
 import hashlib
+import math
 import re
 import unicodedata
 from collections.abc import Callable
@@ -87,6 +88,7 @@ class _Collected:
         self.box_ranks = array.array("i")
         self.image_rows = array.array("q")
         self.lost_rows = array.array("q")
+        self.num_telling = self.num_boxes = 0  # of all files, so every part of a set agrees
 
     def add(self, stem: str, path: str) -> None:
         """Reads a file: its class names always, its boxes where it is chosen."""
@@ -95,6 +97,8 @@ class _Collected:
             annotation = voc_xml.parse_annotation(content)
             for name in filter(None, annotation.names):
                 self.names.setdefault(name, len(self.names))
+            self.num_boxes += len(annotation.boxes)
+            self.num_telling += sum(map(_begins_at_0_or_a_fraction, annotation.boxes))
             if stem in self.chosen:
                 self._keep(stem, annotation)
                 self.digest.update(hashlib.sha256(content).digest())
@@ -140,21 +144,23 @@ class _Collected:
                 self.rejects.append(Reject(stem, NO_ANNOTATION_FILE, "", False))
 
 
-def _edges(corners: np.ndarray, *, origin: str, where: str) -> np.ndarray:
+def _begins_at_0_or_a_fraction(box: tuple[float, ...]) -> bool:
+    return any(low % 1 != 0 or 0 <= low < 1 for low in box[:2] if math.isfinite(low))
+
+
+def _edges(corners: np.ndarray, collected: _Collected, *, origin: str, where: str) -> np.ndarray:
     """xyxy edges [N, 4] in pixels from VOC's corners.
 
     Read to the letter, xmin = xmax is one pixel wide; in real sets it is a slip of the mouse, so
     such a box stays without area.
     """
-    low = corners[:, :2]
-    telling = (np.isfinite(low) & ((low % 1 != 0) | ((low >= 0) & (low < 1)))).any(axis=1)
-    num = int(telling.sum())
+    num, of = collected.num_telling, collected.num_boxes
     if origin == "auto":
-        origin = "0" if num and num >= _PROOF_SHARE * len(corners) else "1"
+        origin = "0" if num and num >= _PROOF_SHARE * of else "1"
         if num:
             logging.warning(
                 "%s: %d of %d boxes begin at 0 or at a fraction, so pixels are taken to count from "
-                "%s. &origin=0 or &origin=1 decides.", where, num, len(corners), origin,
+                "%s. &origin=0 or &origin=1 decides.", where, num, of, origin,
             )  # fmt: skip
     if origin == "0":
         return corners
@@ -171,7 +177,7 @@ def _source(spec: Spec, collected: _Collected, *, ignore_difficult: bool, origin
     corners = np.array(collected.corners).reshape(-1, 4)
     packed.refuse_fractions(corners, where=spec.text)
     boxes = packed.raw_boxes(
-        _edges(corners, origin=origin, where=spec.text),
+        _edges(corners, collected, origin=origin, where=spec.text),
         class_of_rank[np.array(collected.name_ranks, np.int64)],
         is_crowd=np.array(collected.difficult, bool) & ignore_difficult,
         ids=np.array(collected.box_ranks),
