@@ -42,9 +42,7 @@ def test_meta_from_json_gives_back_what_was_written():
         pytest.param(_changed(image_size=[True, 64]), "two whole numbers", id="size_true"),
         pytest.param(_changed(score_thresholds=[0.5]), "1 values for 2 classes", id="too_few"),
         pytest.param(_changed(score_thresholds=[0.5, "x"]), "'score_thresholds'", id="word"),
-        pytest.param(
-            _changed(score_thresholds={"cat": 1}), "is a table with 1 keys", id="thresholds_object"
-        ),
+        pytest.param(_changed(score_thresholds={"cat": 1}), "is a table", id="object"),
         pytest.param(_changed(iou_threshold=float("nan")), "'iou_threshold' is nan", id="nan"),
         pytest.param(_changed(score_floor=10**400), "whole number of 1329 bits", id="huge"),
         pytest.param(_changed(max_detections=2.5), "'max_detections' is 2.5", id="fraction"),
