@@ -100,9 +100,11 @@ def parse(serialized: tf.Tensor, table: ClassTable, *, number: tf.Tensor) -> dic
     num = tf.shape(boxes)[:1]
     texts = pick("text", "class/text")
     classes = table.classes(texts, pick("label", "class/label"), number=number)
-    # Open Images calls a crowd a group; our own records never have that key.
+    # Open Images calls a crowd a group, VOC's difficult objects count as one; our own records
+    # never have these keys.
     crowd = _filled(pick("is_crowd"), num, 0)
     crowd += _filled(features["image/object/group_of"], num, 0)
+    crowd += _filled(features["image/object/difficult"], num, 0)
     objects = {
         "boxes_xyxy_unit": boxes,
         "scores": _filled(features["kd/object/score"], num, 1.0),
@@ -149,7 +151,7 @@ _FEATURES = {
     "image/encoded": tf.io.FixedLenFeature([], tf.string),
     "image/source_id": tf.io.FixedLenFeature([], tf.string, ""),
     **_lists("image/object/", tf.float32, *_BOX_KEYS),
-    **_lists("image/object/", tf.int64, "class/label", "is_crowd", "group_of"),
+    **_lists("image/object/", tf.int64, "class/label", "is_crowd", "group_of", "difficult"),
     **_lists("image/object/", tf.string, "class/text"),
     **_lists("kd/", tf.int64, "schema_version", "judged_classes"),
     **_lists("kd/", tf.string, "judged_texts"),

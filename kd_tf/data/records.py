@@ -18,12 +18,14 @@ standard reader understands the file. Beside them lie ours:
 
 import dataclasses
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from kd_tf.data import images
 from kd_tf.data.feature_reader import FeatureReader
 from kd_tf.data.objects import HUMAN, Objects, Record, human_objects, pseudo_objects
 from kd_tf.errors import RejectedError
@@ -190,6 +192,8 @@ def from_example(
     reader = FeatureReader(features)
     source_id = reader.text("image/source_id") or reader.text("image/filename")
     height, width = reader.number("image/height"), reader.number("image/width")
+    if (height < 1 or width < 1) and not reader.has("kd/schema_version"):
+        height, width = _stored_size(reader.bytes("image/encoded"))
     if height < 1 or width < 1:
         raise RejectedError("image without a size", f"{source_id}: {height}x{width}")
     objects = _read_objects(reader, width=width, height=height)
@@ -220,6 +224,12 @@ def from_example(
     )
 
 
+def _stored_size(encoded: bytes) -> tuple[int, int]:
+    """Height and width of an image as it is stored, for records that do not say."""
+    header = images.read_header(io.BytesIO(encoded))
+    return header.height, header.width
+
+
 def _of_known_classes(objects: Objects, texts: Sequence[str], known: dict[str, int]) -> Objects:
     rows = np.array([text in known for text in texts], bool)
     kept = {field.name: getattr(objects, field.name)[rows] for field in dataclasses.fields(Objects)}
@@ -236,10 +246,10 @@ def _read_objects(reader: FeatureReader, *, width: int, height: int) -> Objects:
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
     areas = reader.array(f"{prefix}/area", num=num, default=np.nan)
     crowd = reader.array(f"{prefix}/is_crowd", num=num, default=0)
-    if not own:  # Open Images calls a crowd a group
-        crowd = crowd.astype(bool) | reader.array(
-            "image/object/group_of", num=num, default=0
-        ).astype(bool)
+    if not own:
+        # Open Images calls a crowd a group; a difficult object of VOC counts as one, too.
+        for key in ("image/object/group_of", "image/object/difficult"):
+            crowd = crowd.astype(bool) | reader.array(key, num=num, default=0).astype(bool)
     return Objects(
         boxes.astype(np.float32),
         reader.array("kd/object/score", num=num, default=1.0).astype(np.float32),

@@ -2,18 +2,22 @@
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
+from absl import logging
 from google.protobuf.message import DecodeError
 
-from kd_tf.data import images
+from kd_tf import files
+from kd_tf.data import images, label_map
 from kd_tf.data.items import Item, Labels, Reject, Source
 from kd_tf.data.records import Record, from_example
 from kd_tf.data.shards import RecordSet
 from kd_tf.data.sources import packed, reading
 from kd_tf.errors import RejectedError, UserError
 from kd_tf.specs import Spec
+from kd_tf.values import show
 
 
 def open_records(spec: Spec) -> Source:
@@ -28,7 +32,7 @@ def open_records(spec: Spec) -> Source:
         UserError: There are no records, a shard is missing or was cut, or no record can be used.
     """
     records = RecordSet.open(spec.location)
-    class_names = records.class_names or _texts(records)
+    class_names = records.class_names or _texts(records, spec)
     rejects: list[Reject] = []
     items: list[Item] = []
     digest = hashlib.sha256()
@@ -43,7 +47,7 @@ def open_records(spec: Spec) -> Source:
         items.append(_item(record, number))
         digest.update(hashlib.sha256(serialized).digest())
     if not items:
-        first = f"; the first reject: {rejects[0]}" if rejects else ""
+        first = f"; the first reject: {rejects[0].reason}, {rejects[0].detail}" if rejects else ""
         raise UserError(f"{spec.text}: no usable record{first}.")
 
     def read_bytes(item: Item) -> bytes:
@@ -55,7 +59,7 @@ def open_records(spec: Spec) -> Source:
     return Source(
         name=spec.name,
         class_names=class_names,
-        items=_with_unique_ids(items),
+        items=_with_unique_ids(_with_unique_names(items, spec)),
         read_bytes=read_bytes,
         read_labels=_label_reader(records, class_names=class_names, name=spec.name),
         rejects=tuple(rejects),
@@ -64,9 +68,13 @@ def open_records(spec: Spec) -> Source:
     )
 
 
-def _texts(records: RecordSet) -> tuple[str, ...]:
-    """The class names in records without a label map; a damaged record is met again later."""
-    texts = set()
+def _texts(records: RecordSet, spec: Spec) -> tuple[str, ...]:
+    """The class names in records without a label map; a damaged record is met again later.
+
+    Raises:
+        UserError: There are labels as numbers alone, which nothing names.
+    """
+    texts, numbers = set(), set()
     for number in range(len(records)):
         try:
             features = tf.train.Example.FromString(records.read(number)).features.feature
@@ -74,7 +82,31 @@ def _texts(records: RecordSet) -> tuple[str, ...]:
             continue
         if "image/object/class/text" in features:
             texts.update(features["image/object/class/text"].bytes_list.value)
+        elif "image/object/class/label" in features:
+            numbers.update(features["image/object/class/label"].int64_list.value)
+    if numbers and not texts:
+        beside = files.join(os.path.dirname(records.paths[0]), label_map.FILE_NAME)
+        raise UserError(
+            f"{spec.text}: the records name classes by numbers alone ({sorted(numbers)[:10]}). "
+            f"Put {beside} beside them, with item {{ id: 1 name: '...' }} for each number."
+        )
     return tuple(sorted(text.decode("utf-8", "replace") for text in texts))
+
+
+def _with_unique_names(items: Sequence[Item], spec: Spec) -> list[Item]:
+    """Items that differ: where records share a name, all are called by name and number."""
+    if len({item.original_id for item in items}) == len(items):
+        return list(items)
+    logging.warning(
+        "%s: records share the name %s, so images are known by their number in the files.",
+        spec.text, show(items[0].original_id),
+    )  # fmt: skip
+    return [
+        Item(
+            rank, f"{item.original_id}#{_number(item):08d}", item.location, item.height, item.width
+        )
+        for rank, item in enumerate(items, start=1)
+    ]
 
 
 def _read(records: RecordSet, number: int, *, class_names: tuple[str, ...]) -> Record:
