@@ -132,6 +132,12 @@ def parse_json(text: str | bytes, *, path: str, where: str = "") -> Json:
         raise UserError(f"{_named(path, where)} is not JSON: {show(str(error))}.") from error
 
 
+def read_json_lines(path: str) -> list[Json]:
+    """One JSON value a line; a last line without its end, which a crash cut off, is left out."""
+    lines = read_text(path).split("\n")
+    return [parse_json(line, path=path) for line in lines[:-1] if line.strip()]
+
+
 def read_yaml(path: str, *, where: str = "") -> Yaml:
     """The content of a YAML file; every scalar is text as it stands: "on", "007", "1.0".
 

@@ -151,19 +151,6 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-def read_text(path: str) -> str:
-    """The whole content of a UTF-8 file."""
-    return read_bytes(path).decode("utf-8")
-
-
-def read_json(path: str) -> dict | list:
-    """The parsed content of a JSON file. Raises ValueError that names the file."""
-    try:
-        return json.loads(read_text(path))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-
-
 # What a broken or hostile archive raises when it is read, beside ValueError and OSError.
 BROKEN_ARCHIVE = (
     *(ValueError, OSError, KeyError, TypeError, EOFError, RuntimeError, NotImplementedError),

@@ -7,8 +7,10 @@ import json
 import re
 import subprocess
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.errors import UserError
+from kd_tf.schema import ANY, TEXT, WHOLE, Schema, check
+from kd_tf.values import Json, show
 
 FILE_NAME = "manifest.json"
 _VERSION = 1
@@ -18,7 +20,26 @@ _LISTED_IMAGES = 10_000
 _LISTED_BOXES = 20
 _SHA256 = re.compile(r'"[0-9a-f]{64}"')
 
-Json = str | int | float | bool | None | list | dict
+COUNTS_SCHEMA: Schema = {
+    "seen": WHOLE,
+    "written": WHOLE,
+    "skipped": {TEXT: WHOLE},
+    "skipped_boxes": {TEXT: WHOLE},
+    "kept_boxes?": WHOLE,
+    "examples": {TEXT: [TEXT]},
+}
+_SCHEMA: Schema = {
+    "version": WHOLE,
+    "stage": TEXT,
+    "identity": {TEXT: ANY},
+    "outputs": {TEXT: TEXT},
+    "info": {TEXT: ANY},
+    "counts": COUNTS_SCHEMA,
+}
+_ADVICE = (
+    "The stage's other files are as they were: bring the file back from a copy, or move the "
+    "stage's folder away and run it again."
+)
 
 
 @dataclasses.dataclass(eq=False)
@@ -140,22 +161,21 @@ def read(folder: str) -> Manifest:
         raise UserError(
             f"{folder} holds no {FILE_NAME}, so its stage has not finished. Run that stage first."
         )
-    try:
-        content = files.read_json(path)
-        if content["version"] != _VERSION:
-            raise UserError(
-                f"{path} has version {content['version']}, this program knows {_VERSION}. "
-                "Use the version that wrote it, or give another --workdir."
-            )
-        return Manifest(
-            stage=content["stage"],
-            identity=content["identity"],
-            outputs=content["outputs"],
-            info=content["info"],
-            counts=Counts.from_json(content["counts"]),
+    content = documents.read_json(path)
+    version = content.get("version", _VERSION) if isinstance(content, dict) else _VERSION
+    if version != _VERSION:
+        raise UserError(
+            f"{path} has version {show(version)}, this program knows {_VERSION}. "
+            "Use the version that wrote it, or give another --workdir."
         )
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a manifest of kd_tf: {error!r}.") from error
+    check(content, _SCHEMA, path=path, advice=_ADVICE)
+    return Manifest(
+        stage=content["stage"],
+        identity=content["identity"],
+        outputs=content["outputs"],
+        info=content["info"],
+        counts=Counts.from_json(content["counts"]),
+    )
 
 
 def differences(old: dict[str, Json], new: dict[str, Json]) -> list[str]:

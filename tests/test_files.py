@@ -7,7 +7,7 @@ import socket
 import pytest
 import tensorflow as tf
 
-from kd_tf import files
+from kd_tf import documents, files
 
 
 @pytest.fixture(params=["local", "ram", "object_store"])
@@ -34,7 +34,7 @@ def _replacing(copy):
 def test_written_file_is_read_back(folder):
     path = files.join(folder, "a", "ü b%.json")
     files.write_json(path, {"x": [1, 2.5, "ü"]})
-    assert files.read_json(path) == {"x": [1, 2.5, "ü"]}
+    assert documents.read_json(path) == {"x": [1, 2.5, "ü"]}
     assert files.list_folder(files.join(folder, "a")) == ["ü b%.json"]
     assert files.size_bytes(path) == len(files.read_bytes(path))
 
@@ -54,8 +54,8 @@ def test_rename_moves_a_folder_with_all_in_it(folder):
     files.write_text(files.join(folder, "old", "y.txt"), "y")
     files.rename(files.join(folder, "old"), files.join(folder, "new"))
     assert not files.exists(files.join(folder, "old"))
-    assert files.read_text(files.join(folder, "new", "b", "x.txt")) == "x"
-    assert files.read_text(files.join(folder, "new", "y.txt")) == "y"
+    assert documents.read_text(files.join(folder, "new", "b", "x.txt")) == "x"
+    assert documents.read_text(files.join(folder, "new", "y.txt")) == "y"
 
 
 def test_remove_takes_files_and_folders(folder):
@@ -70,7 +70,7 @@ def test_local_copy_is_whole(folder):
     files.write_text(files.join(folder, "model", "deep", "w"), "weights")
     with files.local_to_read(files.join(folder, "model")) as path:
         assert "://" not in path
-        assert files.read_text(files.join(path, "deep", "w")) == "weights"
+        assert documents.read_text(files.join(path, "deep", "w")) == "weights"
 
 
 def test_sha256_is_that_of_the_content(folder):
@@ -84,7 +84,7 @@ def test_read_json_broken_names_the_file(folder):
     path = files.join(folder, "x.json")
     files.write_text(path, "{")
     with pytest.raises(ValueError, match=r"x\.json is not JSON"):
-        files.read_json(path)
+        documents.read_json(path)
 
 
 def test_failed_writing_makes_no_file(folder):

@@ -17,6 +17,7 @@ ROWS = [
         "files",
         "documents",
         "values",
+        "schema",
         "manifests",
         "progress",
         "setting",

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from experiments.benchmarks import stock_kerascv
 from experiments.benchmarks.held_out import HeldOut, load_scenes
-from kd_tf import config, files
+from kd_tf import config, documents, files
 from kd_tf.data import labeled
 from kd_tf.data.augment_plan import AugmentSettings
 from kd_tf.data.pipeline import training_batches
@@ -61,7 +61,7 @@ class Bench:
             files.write_json(path, {**made, "seconds": time.perf_counter() - start})
             keras.backend.clear_session()
             print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
-        return files.read_json(path)
+        return documents.read_json(path)
 
     def train(self, side: str, rate: float, *, seed: int) -> dict:
         """The AP curve of one run: {"curve": [{"step", "tune": {..}, "test": {..}}], ..}."""

@@ -27,7 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from experiments import student_t
 from experiments.benchmarks.training_sides import Bench
-from kd_tf import files
+from kd_tf import documents, files
 
 _DEFAULTS = {
     # network, steps of ours, steps of KerasCV's, learning rates, seeds
@@ -98,7 +98,7 @@ def _parse() -> argparse.Namespace:
 def _keep_setting(folder: str, setting: dict[str, object]) -> None:
     """Cells of other settings must not be mixed in."""
     path = files.join(folder, "setting.json")
-    if files.exists(path) and files.read_json(path) != setting:
+    if files.exists(path) and documents.read_json(path) != setting:
         raise SystemExit(f"{path} names other settings; take another --out.")
     files.make_folder(folder)
     files.write_json(path, setting)

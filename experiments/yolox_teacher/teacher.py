@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.geometry.detections import Detections, Needs
 
 _MAX_DETECTIONS = 300
@@ -36,7 +36,7 @@ def load(
     interpreter.allocate_tensors()
     return YoloxTeacher(
         interpreter,
-        class_names=tuple(files.read_text(names).split("\n")[:80]),
+        class_names=tuple(documents.read_text(names).split("\n")[:80]),
         iou_threshold=float(iou_threshold),
         score_floor=float(score_floor),
     )

@@ -4,7 +4,7 @@ import concurrent.futures
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from kd_tf import files, progress
+from kd_tf import documents, files, progress
 from kd_tf.data import label_map
 from kd_tf.data.images import check_image
 from kd_tf.data.items import Item, Reject, Source
@@ -12,7 +12,8 @@ from kd_tf.data.records import Record, human_objects, to_example
 from kd_tf.data.rejects import DUPLICATE, count_rejects
 from kd_tf.data.shards import RecordSet, shard_name, shard_rows, write_shard
 from kd_tf.errors import RejectedError
-from kd_tf.manifests import Counts
+from kd_tf.manifests import COUNTS_SCHEMA, Counts
+from kd_tf.schema import check
 
 # Images decoded at once; what is in memory at most, whatever the size of the data set.
 _WINDOW = 64
@@ -53,7 +54,7 @@ def write_labeled(
                 _write_shard(source, rows, path=path, met=met, place=(shard, num_shards))
             else:
                 met.update(RecordSet.open(path).digests)
-            counts.add(Counts.from_json(files.read_json(_counts_path(path))))
+            counts.add(_read_counts(_counts_path(path)))
             bar.update(len(rows))
     return counts
 
@@ -119,6 +120,13 @@ def _prepare(source: Source, item: Item) -> tuple[Record, list[Reject]] | Reject
         judged=labels.judged,
     )
     return record, rejects
+
+
+def _read_counts(path: str) -> Counts:
+    content = documents.read_json(path)
+    advice = "Move the folder `labeled` away and run the same command again."
+    check(content, COUNTS_SCHEMA, path=path, advice=advice)
+    return Counts.from_json(content)
 
 
 def _counts_path(shard: str) -> str:

@@ -162,7 +162,7 @@ class RecordSet:
 
     @functools.cached_property
     def _all_names(self) -> list[tuple[str, str]]:
-        indexes = [_read_index(path) for path in self.paths]
+        indexes = [read_index(path) for path in self.paths]
         if all(indexes):
             pairs = (zip(one["source_ids"], one["sha256"], strict=True) for one in indexes)
             return [pair for part in pairs for pair in part]
@@ -263,7 +263,8 @@ def _check_complete(paths: list[str], pattern: str) -> None:
             )
 
 
-def _read_index(path: str) -> dict | None:
+def read_index(path: str) -> dict | None:
+    """The index beside a shard; None where there is none. Raises UserError for a damaged one."""
     if not files.exists(path + INDEX_SUFFIX):
         return None
     index = documents.read_json(path + INDEX_SUFFIX)
@@ -298,7 +299,7 @@ def _index_fault(index: Json) -> str:
 
 
 def _lengths(path: str) -> np.ndarray:
-    index = _read_index(path)
+    index = read_index(path)
     return np.array(index["lengths"] if index else list(_scan(path)), np.int64)
 
 

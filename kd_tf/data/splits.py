@@ -4,15 +4,17 @@ Parts are nested: with one seed the 5 % lie inside the 10 %. All images are put 
 in which every beginning holds the classes in the proportion of the whole; a part is a beginning.
 """
 
+import collections
 import dataclasses
 import json
 from collections.abc import Sequence
 
 import numpy as np
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.data.items import Source
 from kd_tf.errors import RejectedError, UserError
+from kd_tf.values import show
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -162,17 +164,17 @@ def read_ids(path: str, source: Source) -> np.ndarray:
     """
     if not files.exists(path):
         raise UserError(f"The ids file {path!r} does not exist.")
-    ids = [_unescape(line, path) for line in files.read_text(path).split("\n") if line.strip()]
+    ids = [_unescape(line, path) for line in documents.read_lines(path)]
     row_of = {item.original_id: row for row, item in enumerate(source.items)}
     unknown = [name for name in ids if name not in row_of]
     if unknown or not ids:
         example = source.items[0].original_id
         raise UserError(
             f"{path!r} lists {len(ids)} ids; {len(unknown)} are not in {source.name}: "
-            f"{', '.join(unknown[:10])}. Ids look like {example!r}, one a line."
+            f"{', '.join(map(show, unknown[:10]))}. Ids look like {example!r}, one a line."
         )
     if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
+        twice, _ = collections.Counter(ids).most_common(1)[0]
         raise UserError(f"{path!r} lists {twice!r} more than once.")
     return np.sort(np.array([row_of[name] for name in ids], np.int64))
 
@@ -187,9 +189,12 @@ def _unescape(line: str, path: str) -> str:
     if not line.startswith('"'):
         return line
     try:
-        return json.loads(line)
+        name = json.loads(line)
     except ValueError as error:
-        raise UserError(f"{path!r}: the line {line!r} is no JSON string: {error}") from error
+        raise UserError(f"{path!r}: the line {show(line)} is no JSON string: {error}") from error
+    if not isinstance(name, str):
+        raise UserError(f"{path!r}: the line {show(line)} is no JSON string.")
+    return name
 
 
 def _usable(table: ClassTable, rows: Sequence[int] | None) -> np.ndarray:

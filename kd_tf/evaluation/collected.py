@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.errors import UserError
 from kd_tf.evaluation.ground_truth import GroundTruth
 from kd_tf.geometry.detections import Detections
+from kd_tf.schema import NUMBER, WHOLE, check
+from kd_tf.values import show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,11 +110,20 @@ def write_results(truth: GroundTruth, found: Collected, *, path: str) -> None:
         file.write(b"\n]\n")
 
 
+_ANEW = "Give --stage=evaluate --overwrite to score again."
+
+
 def read_results(truth: GroundTruth, *, path: str) -> Collected:
     """Reads a results file that `write_results` wrote for the same data set."""
-    results = files.read_json(path)
+    results = documents.read_json(path)
+    schema = [{"image_id": WHOLE, "category_id": WHOLE, "bbox": [NUMBER], "score": NUMBER}]
+    check(results, schema, path=path, advice=_ANEW)
     image_row = {int(image_id): row for row, image_id in enumerate(truth.image_ids)}
     class_index = {number: index for index, number in enumerate(truth.category_ids)}
+    for result in results:
+        known = result["image_id"] in image_row and result["category_id"] in class_index
+        if not known or len(result["bbox"]) != 4:
+            raise UserError(f"{path} is damaged: {show(str(result), 200)} fits no image. {_ANEW}")
     boxes_xywh = _join([r["bbox"] for r in results], np.float64, (4,))
     images = np.array([image_row[r["image_id"]] for r in results], np.int64)
     order = np.argsort(images, kind="stable")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from absl import logging
 
-from kd_tf import files, manifests
+from kd_tf import documents, files, manifests
 from kd_tf.data.images import check_image
 from kd_tf.data.items import Source
 from kd_tf.data.records import from_example
@@ -139,7 +139,7 @@ def _measured(run: Run, key: str) -> dict[str, dict]:
     if not files.exists(path):
         return {}
     try:
-        noted = files.read_json(path)
+        noted = documents.read_json(path)
         rows = noted["formats"] if noted["key"] == key else {}
         return {
             name: row

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 from absl import logging
 
-from kd_tf import __version__, config, files, flags, manifests
+from kd_tf import __version__, config, documents, files, flags, manifests
 from kd_tf.data.rejects import LIST_NAME
 from kd_tf.errors import UserError
+from kd_tf.schema import ANY, TEXT, check
 from kd_tf.stages import in_use
 from kd_tf.stages.run import Run
 
@@ -274,7 +275,10 @@ def _begun_otherwise(stage: Stage, settings: config.Config) -> list[str] | None:
     path = files.join(stage.folder, STARTED)
     if not files.exists(path):
         return None
-    return stage.changes(files.read_json(path), settings, finished=False)
+    begun = documents.read_json(path)
+    advice = f"Move {stage.folder} away; its unfinished work cannot be told from other work."
+    check(begun, {TEXT: ANY}, path=path, advice=advice)
+    return stage.changes(begun, settings, finished=False)
 
 
 def _finish(stage: Stage, result: Result, *, settings: config.Config, seconds: float) -> None:

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from absl import logging
 
-from kd_tf import config, files, manifests
+from kd_tf import config, documents, files, manifests
 from kd_tf.data import label_map, labeled, leakage, splits, taught, views
 from kd_tf.data.items import Source
 from kd_tf.data.rejects import check_fraction, log_boxes
@@ -124,8 +124,7 @@ def class_list(settings: config.Config, sources: list[Source]) -> tuple[str, ...
             )
         return tuple(name for name in found if name not in drop)
     if files.exists(settings.classes):
-        lines = files.read_text(settings.classes).splitlines()
-        names = tuple(line.strip() for line in lines if line.strip())
+        names = tuple(documents.read_lines(settings.classes, where="--classes"))
     else:
         names = names_list(settings.classes)
     if not names or len(set(names)) < len(names):

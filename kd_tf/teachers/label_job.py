@@ -14,7 +14,7 @@ from kd_tf.data.images import check_image
 from kd_tf.data.items import Source
 from kd_tf.data.records import Record, pseudo_objects, to_example
 from kd_tf.data.rejects import DUPLICATE
-from kd_tf.data.shards import INDEX_SUFFIX, shard_name, shard_rows, write_shard
+from kd_tf.data.shards import read_index, shard_name, shard_rows, write_shard
 from kd_tf.errors import UserError
 from kd_tf.manifests import Counts
 from kd_tf.teachers.fusion import Fused
@@ -198,7 +198,7 @@ class LabelWriter:
 
     def _leave_out(self, shard: int, twice: frozenset[str]) -> None:
         """Writes a shard again without some images, unless that has been done."""
-        index = files.read_json(self._path(shard) + INDEX_SUFFIX)
+        index = read_index(self._path(shard))
         whole = index["file_bytes"] == files.size_bytes(self._path(shard))
         if not whole or twice & set(index["source_ids"]):
             logging.info("shard %d: %d images came twice.", shard, len(twice))

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 from absl import logging
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.errors import UserError
 from kd_tf.geometry.detections import Detections, Needs
 from kd_tf.specs import Spec
@@ -166,7 +166,7 @@ def _class_names(spec: Spec, content: bytes) -> list[str]:
     """Lines of the label list, placeholders included."""
     given = spec.options.get("classes")
     if given:
-        text = files.read_text(given) if files.exists(given) else given.replace(",", "\n")
+        text = documents.read_text(given) if files.exists(given) else given.replace(",", "\n")
         return _at_ids(spec, _lines(text))
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as attached:

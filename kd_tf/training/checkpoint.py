@@ -10,8 +10,9 @@ import re
 import tensorflow as tf
 from absl import logging
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.errors import UserError
+from kd_tf.schema import ANY, NUMBER, TEXT, WHOLE, Schema, check
 from kd_tf.training.settings import SPEED_ONLY, TrainSettings
 
 _POINTER = "checkpoint.json"
@@ -102,7 +103,7 @@ def restore(
     path = files.join(folder, _POINTER)
     if not files.exists(path):
         return None
-    pointer = files.read_json(path)
+    pointer = _read_pointer(folder)
     _check_settings(pointer["settings"], settings, folder=folder)
     present = [s for s in pointer["saved"] if files.exists(_prefix(folder, "step", s) + ".index")]
     if not present:
@@ -124,9 +125,23 @@ def restore(
     return Progress(step=step, saved=tuple(present), evaluations=evaluations, best=best)
 
 
+def _read_pointer(folder: str) -> dict:
+    path = files.join(folder, _POINTER)
+    pointer = documents.read_json(path)
+    evaluation = {"step": WHOLE, "ap": NUMBER}
+    schema: Schema = {
+        "settings": {TEXT: ANY},
+        "saved": [WHOLE],
+        "evaluations": [evaluation],
+        "best": (evaluation, None),
+    }
+    check(pointer, schema, path=path, advice=_ANEW)
+    return pointer
+
+
 def read_progress(folder: str) -> Progress:
     """What the pointer says, no weights read; for workers that did not validate themselves."""
-    pointer = files.read_json(files.join(folder, _POINTER))
+    pointer = _read_pointer(folder)
     return Progress(
         step=pointer["saved"][-1],
         saved=tuple(pointer["saved"]),

@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 import tensorflow as tf
 
-from kd_tf import files
+from kd_tf import documents, files
+from kd_tf.schema import NUMBER, TEXT, WHOLE, check
 
 _METRICS = "metrics.jsonl"
 Row = dict[str, float | int]
@@ -69,8 +70,10 @@ def read_metrics(folder: str) -> list[Row]:
     path = files.join(folder, _METRICS)
     if not files.exists(path):
         return []
-    lines = files.read_text(path).split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    advice = "Remove it: the curves begin anew, and the training goes on from its checkpoint."
+    rows = documents.read_json_lines(path)
+    check(rows, [{"step": WHOLE, TEXT: NUMBER}], path=path, advice=advice)
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def _line(row: Row) -> str:

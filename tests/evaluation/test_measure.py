@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from kd_tf import files
+from kd_tf import documents
 from kd_tf.evaluation.coco import evaluate
 from kd_tf.evaluation.ground_truth import ground_truth
 from kd_tf.evaluation.measure import Timed, measure, write_measured, write_metrics
@@ -81,11 +81,11 @@ def test_write_measured_files_hold_the_numbers(measured, tmp_path):
     truth, _, result = measured
     write_measured(truth, result, folder=str(tmp_path / "student"))
     write_metrics({"student": result.metrics}, folder=str(tmp_path))
-    results = files.read_json(str(tmp_path / "student" / "detections.json"))
+    results = documents.read_json(str(tmp_path / "student" / "detections.json"))
     assert len(results) == result.metrics["num_detections"]
     assert set(results[0]) == {"image_id", "category_id", "bbox", "score"}
     assert (
-        files.read_json(str(tmp_path / "metrics.json"))["models"]["student"]["AP"]
+        documents.read_json(str(tmp_path / "metrics.json"))["models"]["student"]["AP"]
         == (result.metrics["AP"])
     )
-    assert files.read_json(str(tmp_path / "student" / "curves.json")) == result.curves
+    assert documents.read_json(str(tmp_path / "student" / "curves.json")) == result.curves

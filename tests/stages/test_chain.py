@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd_tf import config, files, manifests, stages
+from kd_tf import config, documents, files, manifests, stages
 from kd_tf.data import records
 from kd_tf.data.shards import RecordSet
 from kd_tf.detectors.saving import load_network, read_spec
@@ -57,7 +57,7 @@ def test_every_stage_is_complete_and_can_be_replayed(finished):
     for name in STAGES:
         manifest = manifests.read(files.join(finished, name))
         assert manifest.stage == name
-        assert "--workdir=ram://test_chain/run" in files.read_text(
+        assert "--workdir=ram://test_chain/run" in documents.read_text(
             files.join(finished, name, "flags.txt")
         )
 
@@ -82,7 +82,7 @@ def test_pseudo_records_hold_all_images_and_the_working_labels(finished):
     found = RecordSet.open(files.join(finished, "pseudo"))
     counts = manifests.read(files.join(finished, "pseudo")).counts
     assert (counts.seen, counts.written, len(found)) == (24, 24, 24)
-    thresholds = files.read_json(files.join(finished, "pseudo", "thresholds.json"))
+    thresholds = documents.read_json(files.join(finished, "pseudo", "thresholds.json"))
     for serialized in found:
         record = records.from_example(serialized, class_names=found.class_names)
         limits = np.array([thresholds[name]["score"] for name in found.class_names])
@@ -106,7 +106,7 @@ def test_finetune_starts_from_the_pretrained_student(finished):
 
 
 def test_metrics_have_all_numbers_of_every_model(finished):
-    models = files.read_json(files.join(finished, "evaluate", "metrics.json"))["models"]
+    models = documents.read_json(files.join(finished, "evaluate", "metrics.json"))["models"]
     assert set(models) == {"teacher", "baseline", "pretrain", "finetune", "export"}
     for found in models.values():
         assert set(NAMES) <= set(found)
@@ -116,7 +116,7 @@ def test_metrics_have_all_numbers_of_every_model(finished):
 
 
 def test_export_equals_the_network_it_was_made_of(finished):
-    found = files.read_json(files.join(finished, "export", "formats.json"))
+    found = documents.read_json(files.join(finished, "export", "formats.json"))
     assert abs(found["saved_model"]["AP"] - found["keras"]["AP"]) <= 0.002
     assert files.exists(files.join(finished, "export", "saved_model", "saved_model.pb"))
 
@@ -133,14 +133,14 @@ def test_exported_files_are_scored_by_their_specs(finished, tmp_path):
         ),
     )
     stages.run(settings)
-    found = files.read_json(str(tmp_path / "evaluate" / "metrics.json"))["models"]
-    expected = files.read_json(files.join(exported, "formats.json"))
+    found = documents.read_json(str(tmp_path / "evaluate" / "metrics.json"))["models"]
+    expected = documents.read_json(files.join(exported, "formats.json"))
     assert found["lite"]["AP"] == pytest.approx(expected["tflite_float32"]["AP"], abs=1e-4)
     assert found["saved"]["AP"] == pytest.approx(expected["saved_model"]["AP"], abs=1e-4)
 
 
 def test_report_is_one_page(finished):
-    page = files.read_text(files.join(finished, "report", "report.html"))
+    page = documents.read_text(files.join(finished, "report", "report.html"))
     assert "finetune" in page and "http://" not in page.replace("http://www.w3.org", "")
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from kd_tf import config, files, manifests, stages
+from kd_tf import config, documents, files, manifests, stages
 from kd_tf.data.scenes import CLASS_NAMES, scene_labels
 from kd_tf.data.sources import open_source
 from kd_tf.errors import UserError
@@ -31,7 +31,7 @@ def settings(tmp_path):
 
 def _metrics(settings) -> dict:
     stages.run(settings)
-    return files.read_json(files.join(settings.workdir, "evaluate", "metrics.json"))
+    return documents.read_json(files.join(settings.workdir, "evaluate", "metrics.json"))
 
 
 def test_a_teacher_needs_no_trained_model_beside_it(settings):

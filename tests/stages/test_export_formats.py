@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd_tf import config, files, manifests, stages
+from kd_tf import config, documents, files, manifests, stages
 from kd_tf.detectors import zoo
 from kd_tf.detectors.saving import save_network
 from kd_tf.errors import UserError
@@ -62,7 +62,7 @@ def test_a_failed_format_keeps_those_that_passed(settings, tmp_path):
     assert "Passed and kept: saved_model,tflite_float32." in message
     assert "--export_formats=saved_model,tflite_float32" in message
     assert settings.measured == ["keras", "saved_model", "tflite_float16", "tflite_float32"]
-    assert set(files.read_json(str(tmp_path / "export" / "formats.json"))) == {
+    assert set(documents.read_json(str(tmp_path / "export" / "formats.json"))) == {
         "keras", "saved_model", "tflite_float32",
     }  # fmt: skip
     assert not manifests.is_complete(str(tmp_path / "export"))

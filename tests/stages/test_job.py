@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from kd_tf import config, files, flags, manifests
+from kd_tf import config, documents, files, flags, manifests
 from kd_tf.errors import UserError
 from kd_tf.stages import job
 from kd_tf.stages.run import Run
@@ -103,7 +103,7 @@ def test_ensure_unfinished_work_goes_on_in_the_same_folder(folder):
         _ensure(folder, dies)
     assert not manifests.is_complete(folder)
     _ensure(folder, _Work(folder))
-    assert files.read_text(files.join(folder, "half")) == "x"
+    assert documents.read_text(files.join(folder, "half")) == "x"
 
 
 def test_ensure_unfinished_work_of_other_settings_is_refused(folder):
@@ -193,7 +193,7 @@ def test_ensure_leaves_a_flagfile_that_replays_the_stage(folder, tmp_path):
     from absl import flags as absl_flags
 
     path = tmp_path / "flags.txt"
-    path.write_text(files.read_text(files.join(folder, "flags.txt")))
+    path.write_text(documents.read_text(files.join(folder, "flags.txt")))
     values = absl_flags.FlagValues()
     flags.define(values)
     values(["kd_tf", f"--flagfile={path}"])

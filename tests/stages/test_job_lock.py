@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from kd_tf import config, files, manifests
+from kd_tf import config, documents, files, manifests
 from kd_tf.errors import UserError
 from kd_tf.stages import in_use, job
 from kd_tf.stages.run import Run
@@ -115,7 +115,7 @@ def test_work_that_others_have_made_meanwhile_is_left_to_them(folder, impatient)
     other = pytest.raises(UserError, match="with other settings or inputs:\n  teacher_steps")
     with other, job._held(stage, settings, shared=True):
         _never()
-    assert files.read_json(files.join(folder, "started.json")) == {"teacher_steps": 7}
+    assert documents.read_json(files.join(folder, "started.json")) == {"teacher_steps": 7}
 
 
 def test_where_nothing_can_be_locked_the_last_note_stands(impatient):

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from kd_tf import config, files, manifests
+from kd_tf import config, documents, files, manifests
 from kd_tf.data import records
 from kd_tf.data.scenes import CLASS_NAMES, render_scene
 from kd_tf.data.scenes_png import encode_png
@@ -39,7 +39,7 @@ def test_validation_and_training_are_disjoint_and_complete(settings):
     train = set(data.train.source_ids)
     val = {data.validation().key(item).split("/", 1)[1] for item in data.validation().items}
     assert len(train) == 36 and len(val) == 4
-    stored = files.read_text(files.join(data.folder, "val_ids.txt")).split("\n")[:-1]
+    stored = documents.read_text(files.join(data.folder, "val_ids.txt")).split("\n")[:-1]
     assert len(stored) == 4
     assert {f"train/{name}" for name in stored} & train == set()
     assert {f"train/{name}" for name in stored} | train == {
@@ -71,7 +71,7 @@ def test_ids_file_chooses_the_images_it_lists(settings, tmp_path):
     path = tmp_path / "ids.txt"
     path.write_text("\n".join(wanted))
     assert data.rows(seed=0, ids=str(path)).tolist() == [5, 6, 7]
-    path.write_text(files.read_text(files.join(data.folder, "val_ids.txt")))
+    path.write_text(documents.read_text(files.join(data.folder, "val_ids.txt")))
     with pytest.raises(UserError, match="not trained on"):
         data.rows(seed=0, ids=str(path))
 
@@ -158,7 +158,7 @@ def test_the_images_named_in_the_list_can_be_removed_and_the_run_goes_on(setting
     with pytest.raises(UserError, match=r"All 2 of them are named in .*rejected\.txt"):
         _labeled(settings, labeled=(coco,), val_fraction=0.3)
     path = f"{settings.workdir}/labeled/rejected.txt"
-    named = [re.search(r"/(\d)", line)[1] for line in files.read_text(path).splitlines()]
+    named = [re.search(r"/(\d)", line)[1] for line in documents.read_text(path).splitlines()]
     assert sorted(named) == ["2", "4"]
     for name in named:
         (tmp_path / "photos" / f"{name}.png").unlink()

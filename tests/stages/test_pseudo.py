@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kd_tf import files, manifests, stages
+from kd_tf import documents, files, manifests, stages
 from kd_tf.data import records
 from kd_tf.data.scenes import CLASS_NAMES, render_scene, scene_labels
 from kd_tf.data.scenes_png import encode_png
@@ -58,7 +58,7 @@ def test_auto_thresholds_lie_between_right_and_wrong(settings):
     wrong = "python:tests.stages.oracle:build?name=all&wrong=3"
     auto = dataclasses.replace(settings, teacher=(wrong,), score_threshold="auto")
     _pseudo(auto)
-    found = files.read_json(files.join(settings.workdir, "pseudo", "thresholds.json"))
+    found = documents.read_json(files.join(settings.workdir, "pseudo", "thresholds.json"))
     assert set(found) == set(CLASS_NAMES)
     # Right detections score .9, false ones .45, both of class 0.
     assert 0.45 < found[CLASS_NAMES[0]]["score"] < 0.9
@@ -78,7 +78,7 @@ def test_adding_a_teacher_does_not_ask_the_other_again(settings):
         stages.run(more)
     _pseudo(dataclasses.replace(more, overwrite=True))
     assert files.read_bytes(path) == before
-    table = files.read_json(files.join(settings.workdir, "pseudo", "agreement.json"))
+    table = documents.read_json(files.join(settings.workdir, "pseudo", "agreement.json"))
     assert table["names"] == ["all", "more"] and table["matrix"][0][1] == 1.0
 
 
@@ -103,7 +103,7 @@ def test_classes_no_teacher_knows_decide_about_no_teacher_and_no_threshold(setti
     _pseudo(
         dataclasses.replace(settings, teacher=(half,), score_threshold="auto", min_teacher_ap=0.99)
     )
-    found = files.read_json(files.join(settings.workdir, "pseudo", "thresholds.json"))
+    found = documents.read_json(files.join(settings.workdir, "pseudo", "thresholds.json"))
     assert all(found[name]["why"].startswith("F1 1.000 on ") for name in HALF)
     assert all(" on 0 objects" in found[name]["why"] for name in REST)
 
@@ -183,7 +183,7 @@ def test_the_images_named_in_the_list_can_be_removed_and_the_run_goes_on(
 
 def test_labels_leave_as_coco_and_yolo(settings):
     stages.run(dataclasses.replace(settings, also_write="coco,yolo"))
-    found = files.read_json(files.join(settings.workdir, "pseudo", "coco.json"))
+    found = documents.read_json(files.join(settings.workdir, "pseudo", "coco.json"))
     truth = sum(
         len(scene_labels(seed=0, index=i, size=64, split="unlabeled").boxes) for i in range(NUM)
     )

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kd_tf import config, files, stages
+from kd_tf import config, documents, files, stages
 from kd_tf.data.rejects import NOT_SCORED
 from kd_tf.data.scenes import CLASS_NAMES
 from kd_tf.data.sources import open_source
@@ -72,7 +72,7 @@ def test_pseudo_labels_are_scored_on_the_pool_that_people_labelled(tmp_path):
         )
     )
     path = files.join(settings.workdir, "evaluate", "metrics.json")
-    labels = files.read_json(path)["pseudo_labels"]
+    labels = documents.read_json(path)["pseudo_labels"]
     assert labels["num_images"] == NUM
     assert labels["counts"]["written"] == NUM
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.data import images
 from kd_tf.data.items import Item, Labels, Reject, Source
 from kd_tf.data.shards import RecordSet
@@ -218,6 +218,6 @@ def _renamed(class_names: tuple[str, ...], spec: Spec) -> tuple[str, ...]:
         return class_names
     path = spec.options["names"]
     reading.need_file(path, where=spec.text)
-    rows = (line.partition(",") for line in files.read_text(path).splitlines())
+    rows = (line.partition(",") for line in documents.read_lines(path))
     names = {left.strip(): right.strip().strip('"') for left, comma, right in rows if comma}
     return tuple(names.get(name, name) for name in class_names)

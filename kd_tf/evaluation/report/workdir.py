@@ -1,16 +1,16 @@
 """Reads one workdir for the report; a part that is not there is named, never guessed."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from kd_tf import files, manifests
+from kd_tf import documents, files, manifests
 from kd_tf.data import taught
 from kd_tf.data.items import Source
 from kd_tf.data.shards import RecordSet
 from kd_tf.errors import UserError
 from kd_tf.evaluation import measure
+from kd_tf.evaluation.coco import NAMES
 from kd_tf.evaluation.collected import Collected, read_results
 from kd_tf.evaluation.comparison import compare
 from kd_tf.evaluation.ground_truth import GroundTruth, ground_truth
@@ -23,6 +23,7 @@ from kd_tf.evaluation.report.data import (
     StageFacts,
 )
 from kd_tf.evaluation.report.labels import read_labels
+from kd_tf.schema import ANY, NUMBER, TEXT, WHOLE, Schema, check
 
 STAGES = (
     *("labeled", "teacher", "pseudo", "pretrain", "finetune", "baseline"),
@@ -71,7 +72,7 @@ def load_run(
         curves=_curves(workdir, models),
         histories=_histories(workdir, absent),
         labels=labels,
-        agreement=_optional(workdir, "pseudo", "agreement.json"),
+        agreement=_optional(workdir, "pseudo", "agreement.json", schema=_AGREEMENT),
         comparison=_compare_models(evaluated),
         galleries=galleries,
         absent=tuple(absent),
@@ -109,6 +110,9 @@ def _stage(workdir: str, name: str) -> StageFacts:
     manifest = manifests.read(folder)
     flags = files.join(folder, "flags.txt")
     counts = manifest.counts
+    info: Schema = {f"{name}?": (NUMBER, None) for name in ("seconds", "parameters", "val_ap")}
+    path = files.join(folder, manifests.FILE_NAME)
+    check(manifest.info, info, path=path, advice="Bring it back from a copy, or run that stage.")
     return StageFacts(
         name=name,
         seconds=manifest.info.get("seconds"),
@@ -119,12 +123,12 @@ def _stage(workdir: str, name: str) -> StageFacts:
         skipped=dict(counts.skipped),
         skipped_boxes=dict(counts.skipped_boxes),
         examples=counts.examples,
-        flags=files.read_text(flags) if files.exists(flags) else "",
+        flags=documents.read_text(flags) if files.exists(flags) else "",
     )
 
 
 def _models(workdir: str, absent: list[str]) -> dict[str, dict]:
-    content = _optional(workdir, "evaluate", measure.METRICS)
+    content = _optional(workdir, "evaluate", measure.METRICS, schema=_METRICS)
     if content is None:
         absent.append("Nothing was evaluated: no metrics, no curves, no mistakes.")
         return {}
@@ -132,13 +136,52 @@ def _models(workdir: str, absent: list[str]) -> dict[str, dict]:
 
 
 def _curves(workdir: str, models: Mapping[str, dict]) -> dict[str, dict]:
-    read = {name: _optional(workdir, "evaluate", name, measure.CURVES) for name in models}
+    read = {
+        name: _optional(workdir, "evaluate", name, measure.CURVES, schema=_CURVES)
+        for name in models
+    }
     return {name: content for name, content in read.items() if content is not None}
 
 
-def _optional(*parts: str) -> dict | None:
+# Of the numbers of a model: those that the page computes with.
+_SHARE: Schema = (NUMBER, None)
+_POINT: Schema = {
+    "precision?": _SHARE,
+    "recall?": _SHARE,
+    "f1?": _SHARE,
+    **dict.fromkeys(("tp?", "fp?", "fn?"), (WHOLE, None)),
+    "score_thresholds?": {TEXT: NUMBER},
+    "per_class?": {TEXT: {"precision?": _SHARE, "recall?": _SHARE, "f1?": _SHARE}},
+    "confusion?": {"labels?": [TEXT], "counts?": [[WHOLE]]},
+}
+_MODEL: Schema = {
+    **dict.fromkeys(("AP", "AP50"), _SHARE),
+    **{f"{name}?": _SHARE for name in (*NAMES[2:], "num_parameters")},
+    **{
+        f"num_{name}?": (WHOLE, None)
+        for name in ("images", "images_predicted", "objects", "detections", "unjudged_detections")
+    },
+    "per_class": {TEXT: _SHARE},
+    "operating_point?": _POINT,
+    "tide?": {TEXT: _SHARE},
+    "speed?": ({TEXT: NUMBER}, None),
+}
+_METRICS: Schema = {"models": {TEXT: _MODEL}, "pseudo_labels?": _MODEL}
+_CURVES: Schema = {
+    "per_class": {TEXT: {"precisions": ([NUMBER], None), "right?": [NUMBER], "wrong?": [NUMBER]}}
+}
+_AGREEMENT: Schema = {"names": [TEXT], "matrix": [[_SHARE]], "num_boxes": {TEXT: WHOLE}}
+_THRESHOLDS: Schema = {TEXT: ANY}
+
+
+def _optional(*parts: str, schema: Schema) -> dict | None:
     path = files.join(*parts)
-    return files.read_json(path) if files.exists(path) else None
+    if not files.exists(path):
+        return None
+    content = documents.read_json(path)
+    stage = parts[1]
+    check(content, schema, path=path, advice=f"Give --stage={stage} --overwrite to make it anew.")
+    return content if isinstance(content, dict) else None
 
 
 def _histories(workdir: str, absent: list[str]) -> dict[str, History]:
@@ -147,8 +190,14 @@ def _histories(workdir: str, absent: list[str]) -> dict[str, History]:
         path = files.join(workdir, stage, "metrics.jsonl")
         if not files.exists(path):
             continue
-        lines = files.read_text(path).split("\n")[:-1]
-        histories[stage] = _thin([json.loads(line) for line in lines])
+        rows = documents.read_json_lines(path)
+        check(
+            rows,
+            [{"step": WHOLE, TEXT: NUMBER}],
+            path=path,
+            advice="Remove it: curves go, no more.",
+        )
+        histories[stage] = _thin([row for row in rows if isinstance(row, dict)])
     if not histories:
         absent.append("No training stage left a history, so there are no curves.")
     return histories
@@ -212,7 +261,7 @@ def _records(workdir: str, stage: str, pattern: str) -> RecordSet | None:
 
 def _thresholds(workdir: str, class_names: tuple[str, ...]) -> dict[str, float]:
     """What the stage wrote, a person's changes included: {class: {"score": ...}} or a number."""
-    table = _optional(workdir, "pseudo", "thresholds.json") or {}
+    table = _optional(workdir, "pseudo", "thresholds.json", schema=_THRESHOLDS) or {}
     given = {name: table[name] for name in class_names if name in table}
     return {
         name: float(one["score"] if isinstance(one, dict) else one) for name, one in given.items()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.evaluation.report import load_report, render_report
 from tests.evaluation.report.workdirs import HOSTILE, make_workdir, opened
 
@@ -55,7 +55,7 @@ def test_page_of_2000_images_is_below_8_mb(page):
 
 def test_page_in_chromium(page, tmp_path):
     path, workdir = page
-    models = files.read_json(files.join(workdir, "evaluate", "metrics.json"))["models"]
+    models = documents.read_json(files.join(workdir, "evaluate", "metrics.json"))["models"]
     with chromium(tmp_path) as browser:
         browser.get("about:blank")
         browser.get_log("performance")

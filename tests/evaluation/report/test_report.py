@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from kd_tf import files
+from kd_tf import documents, files
 from kd_tf.errors import UserError
 from kd_tf.evaluation.report import load_report, render_report, to_html
 from kd_tf.evaluation.report.data import LabelFacts, ReportData, RunData, StageFacts
@@ -62,7 +62,7 @@ def page(loaded) -> Page:
 
 
 def test_page_shows_the_numbers_of_metrics_json(page, workdir):
-    models = files.read_json(files.join(workdir, "evaluate", "metrics.json"))["models"]
+    models = documents.read_json(files.join(workdir, "evaluate", "metrics.json"))["models"]
     for name in MODELS:
         for key in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
             value = models[name][key]
@@ -162,7 +162,7 @@ def test_load_report_of_several_runs_compares_them(workdir, tmp_path):
     assert len(pairs) == len(MODELS) + 4  # each model across runs; two students in each run
     path = str(tmp_path / "compare.html")
     render_report(data, path=path)
-    text = "".join(Page(files.read_text(path)).texts)
+    text = "".join(Page(documents.read_text(path)).texts)
     assert "3 runs compared." in text
     assert "AP against the share of labels" in text
     assert "One share of labels only" not in text
