@@ -31,16 +31,14 @@ _GOES_ON = "The same command goes on from the last checkpoint or shard."
 _LONGEST_MESSAGE = 8000
 
 
-class _Terminated(BaseException):
-    """SIGTERM came while nobody watched for it."""
-
-
 def main(argv: list[str]) -> None:
     """Turns the flags into a `Config` and runs one stage; a user's error is one clear line."""
     if len(argv) > 1:
         _stop(f"unknown arguments: {' '.join(argv[1:])}. Settings are written --name=value.")
     # A training watches for signals itself, to save first.
-    signal.signal(signal.SIGTERM, _terminate)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _end)
     try:
         settings = flags.read()
         # Imported here: --help and refused settings must not wait for TensorFlow.
@@ -49,25 +47,27 @@ def main(argv: list[str]) -> None:
         stages.run(settings)
     except UserError as error:
         _stop(str(error))
-    except KeyboardInterrupt:
-        _stop(f"SIGINT: stopped. {_GOES_ON}", code=128 + signal.SIGINT)
-    except _Terminated:
-        _stop(f"SIGTERM: stopped. {_GOES_ON}", code=128 + signal.SIGTERM)
 
 
-def _terminate(signum: int, frame: object) -> None:
-    del signum, frame
-    raise _Terminated
+def _end(signum: int, frame: object) -> None:
+    """Ends the process where it is: files appear whole or not at all, and unwinding may abort."""
+    del frame
+    _tell(f"{signal.Signals(signum).name}: stopped. {_GOES_ON}")
+    _leave(128 + signum)
 
 
-def _stop(message: str, *, code: int = 1) -> None:
+def _stop(message: str) -> None:
+    _tell(message)
+    sys.exit(1)
+
+
+def _tell(message: str) -> None:
     if len(message) > _LONGEST_MESSAGE:
         message = f"{message[:_LONGEST_MESSAGE]} ... ({len(message)} letters in all)"
     text = f"kd_tf: error: {message}\n".encode("utf-8", "backslashreplace")
     sys.stderr.flush()
     sys.stderr.buffer.write(text)
     sys.stderr.flush()
-    sys.exit(code)
 
 
 def entry_point() -> None:

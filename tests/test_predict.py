@@ -127,7 +127,7 @@ def test_load_model_of_nothing_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.keras", "a.tflite", "a.onnx", "a"])
 @pytest.mark.parametrize("kind", ["folder", "pipe", "empty"])
-def test_load_model_of_what_is_no_model_is_refused(tmp_path, name, kind):
+def test_model_is_a_folder_a_pipe_or_empty(tmp_path, name, kind):
     path = tmp_path / name
     {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "empty": path.touch}[kind]()
     with pytest.raises(UserError) as caught:
@@ -150,7 +150,7 @@ def test_predict_files_to_a_folder_that_cannot_be_written_is_refused(folder):
         pytest.param("/proc/x", "cannot be written", id="no_such_place"),
     ],
 )
-def test_predict_files_to_a_wrong_output_is_refused(folder, output, message):
+def test_output_is_a_file_or_cannot_be_written(folder, output, message):
     with pytest.raises(UserError, match=message) as caught:
         list(_drawn(folder, folder / output))
     assert "--output" in str(caught.value)
@@ -163,7 +163,7 @@ def _drawn(folder, output):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link_to_a_pipe", "device", "link_to_itself"])
-def test_predict_files_of_what_never_ends_says_so_and_goes_on(folder, kind):
+def test_pipe_or_device_named_png(folder, kind):
     odd = folder / "in" / "odd.png"
     if kind == "pipe":
         os.mkfifo(odd)

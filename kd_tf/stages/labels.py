@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
@@ -17,6 +18,7 @@ from kd_tf.errors import RejectedError, UserError
 from kd_tf.specs import DATA_KINDS, names_list, parse
 from kd_tf.stages import job
 from kd_tf.stages.run import Run
+from kd_tf.teachers.synonyms import canonical
 
 TRAIN, VAL = "train", "val"
 _IMAGES_PER_SHARD = 1000
@@ -122,14 +124,29 @@ def class_list(settings: config.Config, sources: list[Source]) -> tuple[str, ...
             raise UserError(
                 f"--drop_classes: the data has no {', '.join(unknown)}; it has {', '.join(found)}."
             )
-        return tuple(name for name in found if name not in drop)
+        found = tuple(name for name in found if name not in drop)
+        _refuse_spellings(found, "--labeled")
+        return found
     if files.exists(settings.classes):
         names = tuple(documents.read_lines(settings.classes, where="--classes"))
     else:
         names = names_list(settings.classes)
     if not names or len(set(names)) < len(names):
         raise UserError(f"--classes={settings.classes} lists no class, or one of them twice.")
+    _refuse_spellings(names, "--classes")
     return names
+
+
+def _refuse_spellings(names: Sequence[str], where: str) -> None:
+    """Refuses two names of one class, which would be learned as two."""
+    met: dict[str, str] = {}
+    for name in names:
+        other = met.setdefault(canonical(name, names), name)
+        if other != name:
+            raise UserError(
+                f"{where}: {other!r} and {name!r} are two names of one class. Make them one in the "
+                f"data, or leave one out by --drop_classes={name}."
+            )
 
 
 def _write(

@@ -83,6 +83,29 @@ def need(spec: Spec, path: str) -> str:
     return path
 
 
+def known_classes(spec: Spec) -> tuple[str, ...] | None:
+    """The classes of a teacher that its file tells without the network being loaded.
+
+    Returns:
+        None for a plug-in or a preset, which tell only when they are loaded.
+
+    Raises:
+        UserError: The file is missing, or does not say what it should.
+    """
+    if spec.kind in ("python", "kerascv"):
+        return None
+    need(spec, spec.location)
+    if spec.kind == "keras":
+        from kd_tf.detectors.saving import read_spec
+
+        return tuple(read_spec(spec.location)["class_names"])
+    if spec.kind == "saved_model":
+        from kd_tf.teachers.saved_model import class_names
+
+        return class_names(spec)
+    return load_teacher(spec).needs().class_names
+
+
 def _load_keras(spec: Spec, settings: LoadSettings) -> Detector:
     from kd_tf.detectors import replicas
     from kd_tf.detectors.network_detector import NetworkDetector

@@ -97,6 +97,11 @@ class SavedModelTeacher:
         return classes
 
 
+def class_names(spec: Spec) -> tuple[str, ...]:
+    """Its classes, by the label map or our own export's note; the network is not loaded."""
+    return tuple(_labels(spec)[0].values())
+
+
 def _labels(spec: Spec) -> tuple[dict[int, str], tuple[int, int] | None]:
     """Names by label, from 1, and the input size that our own export states."""
     own = files.join(spec.location, "assets", _OWN_ASSET)

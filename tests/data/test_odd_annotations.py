@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from kd_tf import files
-from kd_tf.data.shards import write_shard
 from kd_tf.data.survey import survey
 from kd_tf.errors import RejectedError, UserError
 from tests.data import made, test_odd_images
-from tests.data.made import box, foreign_record, labels_and_reasons, listing_reasons, open_spec
+from tests.data.made import box, labels_and_reasons, listing_reasons, open_spec
+from tests.export import test_one_verdict
 
 PIXELS = made.colours()
 PNG = made.encode(PIXELS)
@@ -93,10 +93,9 @@ def test_same_image_under_two_names(tmp_path):
 
 
 def test_same_id_twice(tmp_path):
-    record = foreign_record("same")
-    write_shard(str(tmp_path), "x", shard=0, num_shards=1, records=[record, record])
-    with pytest.raises(UserError, match="same is there more than once"):
-        open_spec(f"records:{tmp_path}")
+    images = [{"id": 7, "file_name": name, **SIZE} for name in ("a.png", "b.png")]
+    with pytest.raises(UserError, match="id 7 more than once"):
+        open_spec(made.coco(tmp_path, images=images))
 
 
 def test_class_not_in_the_list(tmp_path):
@@ -232,9 +231,9 @@ def test_every_row_of_the_table_has_a_test():
     table = pathlib.Path(files.__file__).parent / "data" / "ODD_INPUTS.md"
     rows = {row for row in re.findall(r"(?m)^\| (\w+)", table.read_text()) if row != "input"}
     assert len(rows) > 60
-    here = pathlib.Path(__file__).parent
-    modules = (__file__, here / "test_odd_formats.py", here / "sources" / "test_tfds_source.py")
-    text = "".join(pathlib.Path(module).read_text() for module in modules)
+    modules = pathlib.Path(__file__).parent.parent.rglob("*.py")
+    text = "".join(module.read_text() for module in modules)
     tested = set(test_odd_images.ACCEPTED) | set(test_odd_images.REJECTED)
+    tested |= set(test_one_verdict.REFUSED_BY_THE_EXPORT) | set(test_one_verdict.ALIKE)
     tested |= set(re.findall(r'(?:id="|def test_)(\w+)', text))
     assert rows - tested == {"exif_orientation_1"}  # to 8: test_exif_orientation_is_turned_upright

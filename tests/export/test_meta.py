@@ -51,7 +51,7 @@ def test_meta_from_json_gives_back_what_was_written():
         pytest.param(_changed(network=None), "'network' is None", id="null"),
     ],
 )
-def test_meta_from_json_of_wrong_values_names_file_place_and_value(text, message):
+def test_meta_data_damaged(text, message):
     with pytest.raises(UserError, match="here") as caught:
         meta_from_json(text, where="here")
     assert message in str(caught.value)

@@ -52,7 +52,7 @@ def test_a_teacher_of_some_classes_is_scored_on_all(settings):
 def test_a_file_that_keeps_its_thresholds_is_counted_at_them(tmp_path):
     folder = tmp_path / "saved_model"
     (folder / "assets").mkdir(parents=True)
-    kept = dict.fromkeys(("network", "stage", "commit", "ap"), "") | {
+    kept = dict.fromkeys(("network", "stage", "commit"), "") | {
         "class_names": ["a", "b"],
         "image_size": [64, 64],
         "score_thresholds": [0.25, 0.75],

@@ -37,7 +37,10 @@ def test_check_class_names_names_the_first_difference(found, message):
 
 def _pretrained(workdir: str, *, network: str, class_names: tuple[str, ...]) -> None:
     """A finished stage pretrain, its network without weights: refused before they are read."""
-    spec = {"format_version": 1, "name": network, "class_names": class_names}
+    spec = {
+        "format_version": 1, "name": network, "class_names": class_names,
+        "image_size": [64, 64], "precision": "float32", "meta": {},
+    }  # fmt: skip
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("spec.json", json.dumps(spec))

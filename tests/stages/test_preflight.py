@@ -1,6 +1,7 @@
 """What the chain refuses before its first stage."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -68,3 +69,74 @@ def test_own_teacher_is_known_by_its_content_wherever_the_workdir_lies(settings,
         asked = teachers.question(run, spec, source, parts=("predictions", spec.name))
         identities.append(asked.stage.identity(run.settings))
     assert identities[0] == identities[1]
+
+
+RESULT = [{"image_id": "x", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]
+
+
+def _results(tmp_path, *names, file="r"):
+    (tmp_path / f"{file}.json").write_text(json.dumps(RESULT))
+    (tmp_path / f"{file}.txt").write_text("\n".join(names))
+    return f"results:{tmp_path}/{file}.json?categories={tmp_path}/{file}.txt"
+
+
+WRONG = [
+    pytest.param(
+        lambda p: {"teacher": ("scenes", _results(p, "disc"), "keras:/nope/big.keras")[1:]},
+        "there is nothing at '/nope/big.keras'", id="second_teacher_is_missing",
+    ),
+    pytest.param(
+        lambda p: {"teacher": (_results(p, "disc"),), "teacher_weights": "big=2"},
+        "--teacher_weights names 'big', which no teacher is called. Known: r", id="weights",
+    ),
+    pytest.param(
+        lambda p: {"teacher": (_results(p, "disc"), _results(p, "disc") + "&join=id")},
+        "Two teachers are called r", id="two_of_one_name",
+    ),
+    pytest.param(lambda p: {"num_labels": 21}, "--labeled has 20 images", id="num_labels"),
+    pytest.param(
+        lambda p: {"teacher": (_results(p, "disc", "zebra"),)}, "r: zebra", id="unmapped_class"
+    ),
+    pytest.param(
+        lambda p: {"teacher": (_results(p, "zebra"),), "drop_unknown_classes": True},
+        "knows none of the run's classes", id="no_class_in_common",
+    ),
+    pytest.param(
+        lambda p: {"classes": "disc,Disc"}, "'disc' and 'Disc' are two names", id="spellings"
+    ),
+    pytest.param(
+        lambda p: {"classes": "aeroplane,airplane"}, "are two names of one class", id="synonyms"
+    ),
+    pytest.param(
+        lambda p: {"label_ids": _text(p, "ids.txt", "nothing")}, "1 are not in", id="label_ids"
+    ),
+    pytest.param(
+        lambda p: {"score_threshold": _text(p, "t.json", '{"zebra": 0.5}')}, "unknown classes",
+        id="thresholds",
+    ),
+    pytest.param(lambda p: {"eval_data": "scenes:train?num=9&size=64"}, "9 images of --eval_data",
+                 id="leakage"),
+    pytest.param(lambda p: {"eval_data": "voc:/nope"}, "/nope", id="eval_data"),
+    pytest.param(lambda p: {"unlabeled": ("images:/nope",)}, "/nope", id="unlabeled"),
+    pytest.param(lambda p: {"class_map": "disc"}, "disc", id="class_map"),
+    pytest.param(
+        lambda p: {"backbone_weights": "/w.npz"}, "of teacher: there is no", id="weights_file"
+    ),
+]  # fmt: skip
+
+
+def _text(folder, name, content):
+    (folder / name).write_text(content)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG)
+def test_dry_run_refuses_what_the_run_would_refuse(settings, tmp_path, changes, message):
+    said = []
+    for dry_run in (True, False):
+        with pytest.raises(UserError, match=message) as caught:
+            _check(settings, dry_run=dry_run, **changes(tmp_path))
+        said.append(str(caught.value))
+        if dry_run:
+            assert not files.exists(settings.workdir)
+    assert said[0] == said[1]
