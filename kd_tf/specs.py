@@ -25,7 +25,7 @@ TEACHER_KINDS: dict[str, tuple[str, ...]] = {
     "keras": ("name",),
     "kerascv": ("weights", "name"),
     "saved_model": ("label_map", "signature", "input_size", "resize", "name"),
-    "tflite": ("classes", "ids", "label_offset", "resize", "name"),
+    "tflite": ("classes", "ids", "label_offset", "mean", "std", "scores", "resize", "name"),
     "results": ("categories", "images", "join", "name"),
     "python": ("name", "*"),
 }

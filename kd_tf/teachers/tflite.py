@@ -3,26 +3,26 @@
 Runs on ai-edge-litert, the interpreter that tf.lite.Interpreter was moved to.
 """
 
-import io
 import os
-import zipfile
 
 import numpy as np
 from absl import logging
 
 from kd_tf import documents, files
 from kd_tf.errors import UserError
-from kd_tf.geometry.detections import Detections, Needs
+from kd_tf.geometry.detections import Detections, Needs, no_detections
 from kd_tf.specs import Spec
 from kd_tf.teachers.saved_model import resize_option
+from kd_tf.teachers.tflite_metadata import TFLiteMetadata, read_label_list, read_metadata
+from kd_tf.teachers.tflite_outputs import find_outputs, post_process, read_output, tell_scores
+from kd_tf.values import to_number
 
 # The label lists of detectors begin with, and where COCO's ids have gaps contain, this.
 PLACEHOLDER = "???"
-_POST_PROCESS = "TFLite_Detection_PostProcess"
 _COCO_NUM_CLASSES, _COCO_LAST_ID = 80, 90
 _COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
-# What float detectors of the Object Detection API expect of 0..255: mean and spread.
-_FLOAT_MEAN, _FLOAT_SPREAD = 127.5, 127.5
+# What float detectors of the Object Detection API expect of 0..255, where nothing says other.
+_MEAN, _STD = (127.5,), (127.5,)
 
 
 def load_tflite(spec: Spec) -> "TFLiteTeacher":
@@ -33,24 +33,33 @@ def load_tflite(spec: Spec) -> "TFLiteTeacher":
     the list begins with the placeholder "???", else 0. `ids=coco` puts COCO's 80 names at
     COCO's ids, which have gaps, as detectors of the Object Detection API number them.
 
+    A float detector is given (image - mean) / std: `mean=` and `std=` (one number, or three by
+    commas), else the file's metadata, else 127.5 and 127.5. Which output holds the scores is
+    read from the graph, the metadata or the names, else seen on random images; `scores=NAME`
+    names it where none of these decides.
+
     Raises:
         UserError: Not a TFLite detector, or its classes are not known.
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    content = files.read_bytes(spec.location)
+    content = documents.read_bytes(spec.location, where=spec.text)
     try:
         interpreter = Interpreter(model_content=content, num_threads=os.cpu_count() or 1)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{spec.text!r} cannot be loaded as a TFLite file: {error}") from error
-    return TFLiteTeacher(spec, interpreter, names=_class_names(spec, content))
+    metadata = read_metadata(content, path=spec.location)
+    names = _class_names(spec, content)
+    return TFLiteTeacher(spec, interpreter, names=names, metadata=metadata)
 
 
 class TFLiteTeacher:
     """Runs an interpreter image by image; implements `geometry.detections.Detector`."""
 
-    def __init__(self, spec: Spec, interpreter: object, *, names: list[str]):
+    def __init__(
+        self, spec: Spec, interpreter: object, *, names: list[str], metadata: TFLiteMetadata
+    ):
         self._text = spec.text
         self._interpreter = interpreter
         inputs = interpreter.get_input_details()
@@ -61,7 +70,8 @@ class TFLiteTeacher:
                 "one image [1, H, W, 3]."
             )
         self._input = inputs[0]
-        self._outputs = _find_outputs(spec, interpreter)
+        self._mean, self._std = _normalization(spec, metadata)
+        self._outputs = find_outputs(spec, interpreter, metadata)
         self._offset = _offset(spec, names)
         _check_number(spec, interpreter, len(names) - self._offset)
         named = [name for name in names if name != PLACEHOLDER]
@@ -82,33 +92,42 @@ class TFLiteTeacher:
     def _detect(self, image: np.ndarray) -> Detections:
         self._interpreter.set_tensor(self._input["index"], self._to_input(image)[None])
         self._interpreter.invoke()
-        boxes_yxyx, classes, scores, count = (self._read(detail) for detail in self._outputs)
-        count = round(float(count.reshape(-1)[0]))
+        outputs = self._outputs
+        lists = [read_output(self._interpreter, detail) for detail in outputs.lists]
+        if not lists[0].any() and not lists[1].any():
+            return no_detections()
+        if outputs.scores is None:
+            outputs.scores = tell_scores(self._text, lists, outputs.lists)
+        scores, classes = lists[outputs.scores], lists[1 - outputs.scores]
+        boxes_yxyx = read_output(self._interpreter, outputs.boxes)
+        count = read_output(self._interpreter, outputs.count)
+        number = float(count.reshape(-1)[0])
+        if not 0 <= number <= len(scores[0]):
+            raise UserError(
+                f"{self._text!r} counts {number} detections in lists of {len(scores[0])}: its "
+                "outputs are not boxes, classes, scores and count."
+            )
+        # Some files count their padding, which has a score of 0, too.
+        found = np.flatnonzero(scores[0, : round(number)] > 0)
+        boxes_yxyx, classes, scores = boxes_yxyx[0][found], classes[0][found], scores[0][found]
         height, width = image.shape[:2]
         scale = np.array([width, height, width, height], np.float32)
-        boxes = boxes_yxyx[0, :count][:, [1, 0, 3, 2]] * scale
-        named = self._named(classes[0, :count])
+        boxes = boxes_yxyx[:, [1, 0, 3, 2]] * scale
+        named = self._named(classes)
         keep = named >= 0
         if not keep.all():
             logging.log_first_n(
                 logging.WARNING, "%s: left out a detection of a class without a name.", 3,
                 self._text,
             )  # fmt: skip
-        return Detections(boxes[keep], scores[0, :count][keep], named[keep])
+        return Detections(boxes[keep], scores[keep], named[keep])
 
     def _to_input(self, image: np.ndarray) -> np.ndarray:
         if self._input["dtype"] == np.uint8:
             return image
         if self._input["dtype"] == np.int8:
             return (image.astype(np.int16) - 128).astype(np.int8)
-        return (image.astype(np.float32) - _FLOAT_MEAN) / _FLOAT_SPREAD
-
-    def _read(self, detail: dict) -> np.ndarray:
-        values = self._interpreter.get_tensor(detail["index"])
-        scale, zero_point = detail["quantization"]
-        if values.dtype.kind in "iu" and scale:
-            return (values.astype(np.float32) - zero_point) * np.float32(scale)
-        return values.astype(np.float32)
+        return (image.astype(np.float32) - self._mean) / self._std
 
     def _named(self, classes: np.ndarray) -> np.ndarray:
         lines = np.rint(classes).astype(np.int64) + self._offset
@@ -122,44 +141,23 @@ class TFLiteTeacher:
         return self._classes[lines] if len(lines) else lines
 
 
-def _find_outputs(spec: Spec, interpreter: object) -> list[dict]:
-    """Details of boxes, classes, scores and count: by name where names say it, else by shape.
+def _normalization(spec: Spec, metadata: TFLiteMetadata) -> tuple[np.ndarray, np.ndarray]:
+    mean = _numbers(spec, "mean") or metadata.mean or _MEAN
+    std = _numbers(spec, "std") or metadata.std or _STD
+    if 0.0 in std:
+        raise UserError(f"{spec.text!r}: std={spec.options['std']} divides by 0.")
+    return np.array(mean, np.float32), np.array(std, np.float32)
 
-    TFLite_Detection_PostProcess, :1, :2, :3 are boxes, classes, scores, count in that order.
-    Converters give other names and orders; then classes and scores, of one shape, are told
-    apart by their names, or by which of them holds whole numbers for a grey image.
-    """
-    details = sorted(interpreter.get_output_details(), key=lambda d: d["name"])
-    boxes = [d for d in details if len(d["shape"]) == 3 and d["shape"][-1] == 4]
-    lists = [d for d in details if len(d["shape"]) == 2]
-    counts = [d for d in details if len(d["shape"]) <= 1]
-    if (len(boxes), len(lists), len(counts)) != (1, 2, 1):
-        given = {d["name"]: d["shape"].tolist() for d in details}
+
+def _numbers(spec: Spec, key: str) -> tuple[float, ...]:
+    if key not in spec.options:
+        return ()
+    numbers = [to_number(part) for part in spec.options[key].split(",")]
+    if len(numbers) not in (1, 3) or None in numbers:
         raise UserError(
-            f"{spec.text!r} gives {given}; a tflite teacher has the four outputs boxes [1, N, 4], "
-            "classes [1, N], scores [1, N], count [1]. For another form write a python: teacher "
-            "(experiments/yolox_teacher is an example)."
+            f"{spec.text!r}: {key}={spec.options[key]} is not one number, or three by commas."
         )
-    scores = [d for d in lists if "score" in d["name"].lower()]
-    classes = [d for d in lists if "class" in d["name"].lower()]
-    if len(scores) == 1:
-        lists = [next(d for d in lists if d is not scores[0]), scores[0]]
-    elif len(classes) == 1:
-        lists = [classes[0], next(d for d in lists if d is not classes[0])]
-    elif _POST_PROCESS not in boxes[0]["name"]:
-        lists = _by_values(interpreter, lists)
-    return [boxes[0], *lists, counts[0]]
-
-
-def _by_values(interpreter: object, lists: list[dict]) -> list[dict]:
-    (detail,) = interpreter.get_input_details()
-    grey = np.random.default_rng(0).integers(0, 255, detail["shape"]).astype(detail["dtype"])
-    interpreter.set_tensor(detail["index"], grey)
-    interpreter.invoke()
-    whole = [
-        np.array_equal(v, np.rint(v)) for v in (interpreter.get_tensor(d["index"]) for d in lists)
-    ]
-    return lists[::-1] if whole == [False, True] else lists
+    return tuple(numbers)
 
 
 def _class_names(spec: Spec, content: bytes) -> list[str]:
@@ -168,15 +166,13 @@ def _class_names(spec: Spec, content: bytes) -> list[str]:
     if given:
         text = documents.read_text(given) if files.exists(given) else given.replace(",", "\n")
         return _at_ids(spec, _lines(text))
-    if zipfile.is_zipfile(io.BytesIO(content)):
-        with zipfile.ZipFile(io.BytesIO(content)) as attached:
-            lists = [name for name in attached.namelist() if name.endswith(".txt")]
-            labels = [name for name in lists if "label" in name.lower()] or lists
-            if labels:
-                return _lines(attached.read(labels[0]).decode("utf-8"))
-    raise UserError(
-        f"{spec.text!r} holds no class list in its metadata. Give ?classes=FILE, one name a line."
-    )
+    names = _lines(read_label_list(content, path=spec.location))
+    if not any(names):
+        raise UserError(
+            f"{spec.text!r} holds no class list in its metadata. Give ?classes=FILE, one name a "
+            "line."
+        )
+    return names
 
 
 def _at_ids(spec: Spec, names: list[str]) -> list[str]:
@@ -212,16 +208,14 @@ def _check_number(spec: Spec, interpreter: object, number: int) -> None:
 def _num_scores(interpreter: object) -> int | None:
     """How many scores an anchor has, where the standard post-processing reads them."""
     shapes = {one["index"]: one["shape"] for one in interpreter.get_tensor_details()}
-    # No public method lists operations; without this one nothing is checked.
-    operations = getattr(interpreter, "_get_ops_details", list)()
-    for one in operations:
-        if one["op_name"] == _POST_PROCESS and len(one["inputs"]) == 3:
+    for one in post_process(interpreter):
+        if len(one["inputs"]) == 3:
             return int(shapes[one["inputs"][1]][-1])
     return None
 
 
 def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.strip().splitlines()]
+    return [line.strip() for line in documents.split_lines(text.strip())]
 
 
 def _offset(spec: Spec, names: list[str]) -> int:
