@@ -27,8 +27,11 @@ def check(run: Run) -> None:
     settings = run.settings
     _check_files(settings)
     formats.check_packages(names_list(settings.export_formats))
-    for text in filter(None, (*settings.unlabeled, settings.val_data)):
-        open_source(parse(text, DATA_KINDS))
+    listings = [open_source(parse(text, DATA_KINDS)) for text in settings.unlabeled]
+    if listings:
+        pseudo.refuse_empty_shards(run, num_images=sum(len(one.items) for one in listings))
+    if settings.val_data:
+        open_source(parse(settings.val_data, DATA_KINDS))
     sources = [open_source(parse(text, DATA_KINDS)) for text in settings.labeled]
     names = labels.class_list(settings, sources) if settings.labeled or settings.classes else ()
     _check_teachers(run, names)

@@ -26,6 +26,7 @@ from kd_tf.teachers.label_job import remove_orphans
 def pseudo(run: Run) -> bool:
     """Labels the unlabelled images with every teacher and writes what they agree on."""
     source = images(run)
+    refuse_empty_shards(run, num_images=len(source.items))
     specs = teachers.specs(run)
     data = teachers.validation(run)
     asked = [teachers.question(run, s, source, parts=("predictions", s.name)) for s in specs]
@@ -73,6 +74,22 @@ def images(run: Run) -> Source:
     if not run.settings.labeled:
         raise UserError("Nothing to label: give --unlabeled=images:FOLDER, or --labeled.")
     return labels.ensure_labeled(run).training_source()
+
+
+def refuse_empty_shards(run: Run, *, num_images: int) -> None:
+    """Refuses more files than images: each costs a lock, a file and its check, also when empty.
+
+    The default number is always right, and a finished stage stays as it is.
+
+    Raises:
+        UserError: `--num_shards` is above the number of images.
+    """
+    number, default = run.settings.num_shards, config.Config().num_shards
+    if number > max(num_images, default) and not manifests.is_complete(run.folder("pseudo")):
+        raise UserError(
+            f"--num_shards={number:,}, and there are {num_images:,} images to label. Give at most "
+            f"{max(num_images, default):,}; {default} is enough below some 100,000 images."
+        )
 
 
 def needs_validation(settings: config.Config, *, num_teachers: int) -> bool:

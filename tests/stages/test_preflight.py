@@ -120,6 +120,11 @@ WRONG = [
     pytest.param(lambda p: {"unlabeled": ("images:/nope",)}, "/nope", id="unlabeled"),
     pytest.param(lambda p: {"class_map": "disc"}, "disc", id="class_map"),
     pytest.param(
+        lambda p: {"unlabeled": ("scenes:unlabeled?num=20&size=64",), "num_shards": 100_000},
+        "--num_shards=100,000, and there are 20 images to label. Give at most 20",
+        id="num_shards",
+    ),
+    pytest.param(
         lambda p: {"backbone_weights": "/w.npz"}, "of teacher: there is no", id="weights_file"
     ),
 ]  # fmt: skip
