@@ -83,7 +83,7 @@ def test_sha256_is_that_of_the_content(folder):
 def test_read_json_broken_names_the_file(folder):
     path = files.join(folder, "x.json")
     files.write_text(path, "{")
-    with pytest.raises(ValueError, match=r"x\.json is not JSON"):
+    with pytest.raises(ValueError, match=r"x\.json' is not JSON"):
         documents.read_json(path)
 
 

@@ -162,7 +162,7 @@ class RecordSet:
 
     @functools.cached_property
     def _all_names(self) -> list[tuple[str, str]]:
-        indexes = [read_index(path) for path in self.paths]
+        indexes = [_own_index(path) for path in self.paths]
         if all(indexes):
             pairs = (zip(one["source_ids"], one["sha256"], strict=True) for one in indexes)
             return [pair for part in pairs for pair in part]
@@ -264,7 +264,10 @@ def _check_complete(paths: list[str], pattern: str) -> None:
 
 
 def read_index(path: str) -> dict | None:
-    """The index beside a shard; None where there is none. Raises UserError for a damaged one."""
+    """The index beside a shard; None where there is none. Raises UserError for a damaged one.
+
+    It may be that of another content: a kill between the two leaves the newer index.
+    """
     if not files.exists(path + INDEX_SUFFIX):
         return None
     index = documents.read_json(path + INDEX_SUFFIX)
@@ -273,7 +276,12 @@ def read_index(path: str) -> dict | None:
         raise UserError(
             f"{path + INDEX_SUFFIX} is damaged: {fault}. Remove it: records are found without it."
         )
-    if index["file_bytes"] != files.size_bytes(path):
+    return index
+
+
+def _own_index(path: str) -> dict | None:
+    index = read_index(path)
+    if index and index["file_bytes"] != files.size_bytes(path):
         raise UserError(
             f"{path} has {files.size_bytes(path)} bytes, its index says {index['file_bytes']}: "
             "the file was cut or changed. Write that shard anew."
@@ -299,7 +307,7 @@ def _index_fault(index: Json) -> str:
 
 
 def _lengths(path: str) -> np.ndarray:
-    index = read_index(path)
+    index = _own_index(path)
     return np.array(index["lengths"] if index else list(_scan(path)), np.int64)
 
 

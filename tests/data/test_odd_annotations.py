@@ -229,7 +229,8 @@ def test_image_without_annotations(tmp_path):
 
 def test_every_row_of_the_table_has_a_test():
     table = pathlib.Path(files.__file__).parent / "data" / "ODD_INPUTS.md"
-    rows = {row for row in re.findall(r"(?m)^\| (\w+)", table.read_text()) if row != "input"}
+    first = [cell.removeprefix("test_") for cell in re.findall(r"(?m)^\| (\w+)", table.read_text())]
+    rows = set(first) - {"input"}
     assert len(rows) > 60
     modules = pathlib.Path(__file__).parent.parent.rglob("*.py")
     text = "".join(module.read_text() for module in modules)

@@ -147,7 +147,7 @@ def test_ids_file_round_trip_with_odd_names(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("a.png\nz.png\n", r"2 ids; 1 are not in .*: z\.png", id="unknown"),
+        pytest.param("a.png\nz.png\n", r"2 ids; 1 are not in .*: 'z\.png'", id="unknown"),
         pytest.param("a.png\na.png\n", "'a.png' more than once", id="twice"),
         pytest.param("\n", "lists 0 ids", id="empty"),
         pytest.param('"a\n', "no JSON string", id="half_a_string"),
