@@ -1,9 +1,15 @@
-"""Does fusing a strong and a weak teacher cost labels, and which method costs least?
+r"""Does fusing a strong and a weak teacher cost labels, and which method costs least?
 
-    KD_TF_DATA=FOLDER python -m experiments.fusion.compare
+    KD_TF_DATA=FOLDER python -m experiments.fusion.compare coco animals
 
 Expected: 10 minutes on 2 cores the first time, then half a minute (what the teachers said is kept
-in runs/fusion). Prints the tables of RESULTS.md.
+in runs/fusion). Prints the tables of RESULTS.md. The scenes need no photos, but two teachers first,
+10 minutes each:
+
+    for model in yolov8_tiny retinanet_tiny; do python -m kd_tf.main --stage=teacher \
+        --workdir=runs/fusion/$model --labeled='scenes:train?num=800' --teacher_model=$model \
+        --teacher_steps=500; done
+    python -m experiments.fusion.compare scenes
 
 Nothing is calibrated and no label is read but for scoring: this is what a run without labels does,
 where a label needs a score of .5. "Calibrated": isotonic regression, each half of the images by the
@@ -14,6 +20,7 @@ import dataclasses
 import itertools
 import os
 import pickle
+import sys
 
 import numpy as np
 
@@ -38,9 +45,12 @@ TEACHERS = {
     f"?model={_WEIGHTS}/yolox_nano.tflite&names={_WEIGHTS}/coco80_names.txt",
     "picodet": "python:experiments.fusion.picodet:load"
     f"?model={_WEIGHTS}/picodet_s_416_coco.onnx&names={_WEIGHTS}/coco80_names.txt",
+    "yolov8_tiny": "keras:runs/fusion/yolov8_tiny/teacher/model.keras?name=yolov8_tiny",
+    "retinanet_tiny": "keras:runs/fusion/retinanet_tiny/teacher/model.keras?name=retinanet_tiny",
 }
 _TINY = "${KD_TF_DATA}/coco_tiny"
-PHOTOS = {
+IMAGES = {
+    "scenes": ["scenes:eval?num=300"],
     "coco": [
         f"coco:{_TINY}/annotations/instances_{part}.json?images={_TINY}/{part}"
         for part in ("train2017", "val2017")
@@ -52,18 +62,23 @@ PHOTOS = {
 ANIMALS = ("cat", "dog", "person", "sheep", "horse", "cow")
 NUM_ANIMALS = 300
 # Stronger teacher first.
-PAIRS = (("yolox", "ssd"), ("picodet", "ssd"), ("picodet", "yolox"))
+PHOTO_PAIRS = (("yolox", "ssd"), ("picodet", "ssd"), ("picodet", "yolox"))
+PAIRS = {
+    "scenes": (("yolov8_tiny", "retinanet_tiny"),),
+    "coco": PHOTO_PAIRS,
+    "animals": PHOTO_PAIRS,
+}
 LABEL_SCORE, MATCH_IOU, OWN_NMS = 0.5, 0.5, 0.45
 _HEADER = """| labels of | at .5 | right | precision | recall | right at equal precision | AP |
 |---|---|---|---|---|---|---|"""
 
 
 def main() -> None:
-    """Prints one table a set of photos and pair of teachers."""
-    for photos, texts in PHOTOS.items():
-        images, truth = _collect(photos, texts)
-        for strong, weak in PAIRS:
-            print(f"\n### {photos}, {len(images[strong])} photos: {strong} and {weak}\n")
+    """Prints one table a set of images and pair of teachers."""
+    for given in sys.argv[1:] or IMAGES:
+        images, truth = _collect(given, IMAGES[given])
+        for strong, weak in PAIRS[given]:
+            print(f"\n### {given}, {len(images[strong])} images: {strong} and {weak}\n")
             print(_HEADER)
             for calibrated in (False, True):
                 _table(images, truth, strong, weak, calibrated=calibrated)
@@ -171,21 +186,21 @@ def _calibrated(found: list[Detections], truth) -> list[Detections]:
     return result
 
 
-def _collect(photos: str, texts: list[str]):
-    """What each teacher said about each photo, in the run's classes; and the truth."""
-    path = f"runs/fusion/{photos}.pickle"
+def _collect(given: str, texts: list[str]):
+    """What each teacher said about each image, in the run's classes; and the truth."""
+    path = f"runs/fusion/{given}.pickle"
     sources = [open_source(specs.parse(text, specs.DATA_KINDS)) for text in texts]
-    if photos == "animals":
+    if given == "animals":
         sources = [_first(sources[0])]
     names = tuple(sources[0].class_names)
-    wanted = ANIMALS if photos == "animals" else names
+    wanted = ANIMALS if given == "animals" else names
     keep = np.array([name in wanted for name in names])
     truth = ground_truth_of(sources, names, keep)
     if files.exists(path):
         return pickle.loads(files.read_bytes(path)), truth
     images = {}
-    for name, text in TEACHERS.items():
-        teacher = load_teacher(specs.parse(text, specs.TEACHER_KINDS))
+    for name in sorted({name for pair in PAIRS[given] for name in pair}):
+        teacher = load_teacher(specs.parse(TEACHERS[name], specs.TEACHER_KINDS))
         known = {name: teacher.needs().class_names}
         (class_map,) = cover(known, names, rules=read_rules("", drop_unknown=True)).class_maps
         images[name] = []
