@@ -6,9 +6,9 @@ Expected: 10 minutes on 2 cores the first time, then half a minute (what the tea
 in runs/fusion). Prints the tables of RESULTS.md. The scenes need no photos, but two teachers first,
 10 minutes each:
 
-    for model in yolov8_tiny retinanet_tiny; do python -m kd_tf.main --stage=teacher \
-        --workdir=runs/fusion/$model --labeled='scenes:train?num=800' --teacher_model=$model \
-        --teacher_steps=500; done
+    for run in yolov8_tiny:500 retinanet_tiny:600; do python -m kd_tf.main --stage=teacher \
+        --workdir=runs/fusion/${run%:*} --labeled='scenes:train?num=800' \
+        --teacher_model=${run%:*} --teacher_steps=${run#*:}; done
     python -m experiments.fusion.compare scenes
 
 Nothing is calibrated and no label is read but for scoring: this is what a run without labels does,
