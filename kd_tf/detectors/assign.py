@@ -1,4 +1,4 @@
-"""Which anchor learns which box. No gradient passes; padding is known by its class, -1."""
+"""Which anchor learns which box. No gradient passes."""
 
 import dataclasses
 
@@ -40,7 +40,6 @@ def task_aligned(
     *,
     points: tf.Tensor,
     boxes: tf.Tensor,
-    classes: tf.Tensor,
     valid: tf.Tensor,
 ) -> Assignment:
     """Gives each box the anchors that classify and place it best.
@@ -52,20 +51,17 @@ def task_aligned(
     each box's best anchor aims at the best overlap of that box.
 
     Args:
-        scores: [B, A, C] float32 in [0, 1].
+        scores: [B, M, A] float32 in [0, 1], each anchor's score for the class of each box.
         predicted: [B, A, 4] float32, xyxy pixels.
         points: [A, 2] float32, anchor points (x, y) in pixels.
         boxes: [B, M, 4] float32, xyxy pixels; may reach outside the image.
-        classes: [B, M] int32.
         valid: [B, M] bool, rows that are boxes to learn.
 
     Source: Feng et al. 2021, section 3.2, https://arxiv.org/abs/2108.07755.
     """
     scores, predicted = tf.stop_gradient(scores), tf.stop_gradient(predicted)
     overlaps = tf.nn.relu(boxes_lib.pairwise_ciou(boxes, predicted))
-    class_rows = tf.maximum(classes, 0)
-    of_class = tf.gather(tf.transpose(scores, [0, 2, 1]), class_rows, batch_dims=1)
-    alignment = of_class * _sixth_power(overlaps)
+    alignment = scores * _sixth_power(overlaps)
     inside = points_inside(points, boxes)
     wanted = _best_per_box(alignment, candidates=inside & valid[..., None])
     box = _highest(tf.where(wanted, overlaps, -1.0))

@@ -121,15 +121,16 @@ class RetinaNetHead:
         Source: Feng et al. 2021, "TOOD", section 3.2, https://arxiv.org/abs/2108.07755.
         """
         predicted, logits = self.boxes_and_logits(outputs)
-        assignment, hidden = self._assign(tf.sigmoid(logits), predicted, labels)
-        class_loss = losses.quality_focal(
-            logits, element_weights.class_targets(labels, assignment)
-        ) * element_weights.class_weights(labels, assignment, hidden=hidden)
+        scores = element_weights.scores_of_boxes(logits, labels)
+        assignment, hiding = self._assign(scores, predicted, labels)
+        class_loss = element_weights.class_loss(
+            logits, labels, assignment, hiding=hiding, loss=losses.quality_focal
+        )
         weights = assignment.target * element_weights.anchor_weights(labels, assignment)
         boxes = tf.gather(labels["boxes"], assignment.box, batch_dims=1)
         box_loss = 1.0 - boxes_lib.giou(predicted, boxes)
         return {
-            "class": tf.reduce_sum(class_loss),
+            "class": class_loss,
             "box": BOX_GAIN * tf.reduce_sum(weights * box_loss),
             "normalizer": tf.stop_gradient(tf.reduce_sum(weights)),
         }
@@ -137,7 +138,7 @@ class RetinaNetHead:
     def _assign(
         self, scores: tf.Tensor, predicted: tf.Tensor, labels: dict[str, tf.Tensor]
     ) -> tuple[assign.Assignment, tf.Tensor]:
-        """What each anchor learns, and [B, A, C] bool, the classes hidden by ignored boxes.
+        """What `element_weights.assign_labels` gives.
 
         Image by image: every box against 76,725 anchors (640 px) is 30 MB a tensor.
         """
@@ -145,20 +146,20 @@ class RetinaNetHead:
 
         def of_one(image: tuple) -> tuple[tf.Tensor, ...]:
             scores, predicted, labels = tf.nest.map_structure(lambda part: part[None], image)
-            assignment, hidden = element_weights.assign_labels(
+            assignment, hiding = element_weights.assign_labels(
                 scores, predicted, points=points, labels=labels
             )
-            return assignment.positive[0], assignment.box[0], assignment.target[0], hidden[0]
+            return assignment.positive[0], assignment.box[0], assignment.target[0], hiding[0]
 
         # Stopped before the loop: a tape would keep what every turn of it computes.
-        images = (tf.stop_gradient(scores), tf.stop_gradient(predicted), labels)
-        *found, hidden = tf.map_fn(
+        images = (scores, tf.stop_gradient(predicted), labels)
+        *found, hiding = tf.map_fn(
             of_one,
             images,
             fn_output_signature=(tf.bool, tf.int32, tf.float32, tf.bool),
             parallel_iterations=1,
         )
-        return assign.Assignment(*found), hidden
+        return assign.Assignment(*found), hiding
 
 
 def apply_offsets(offsets: tf.Tensor, anchor_boxes: tf.Tensor) -> tf.Tensor:

@@ -147,19 +147,22 @@ class YoloHead:
         """
         points, strides = anchor_points(self.image_size)
         predicted, logits = self.boxes_and_logits(outputs)
-        assignment, hidden = element_weights.assign_labels(
-            tf.sigmoid(logits), predicted, points=tf.constant(points), labels=labels
+        assignment, hiding = element_weights.assign_labels(
+            element_weights.scores_of_boxes(logits, labels),
+            predicted,
+            points=tf.constant(points),
+            labels=labels,
         )
-        class_loss = losses.binary_cross_entropy(
-            logits, element_weights.class_targets(labels, assignment)
-        ) * element_weights.class_weights(labels, assignment, hidden=hidden)
+        class_loss = element_weights.class_loss(
+            logits, labels, assignment, hiding=hiding, loss=losses.binary_cross_entropy
+        )
         weights = assignment.target * element_weights.anchor_weights(labels, assignment)
         boxes = tf.gather(labels["boxes"], assignment.box, batch_dims=1)
         box_loss = 1.0 - boxes_lib.ciou(predicted, boxes)
         edges = tf.concat([points - boxes[..., :2], boxes[..., 2:] - points], axis=-1)
         dfl_loss = losses.distribution_focal(_distance_logits(outputs), edges / strides[:, None])
         return {
-            "class": CLASS_GAIN * tf.reduce_sum(class_loss),
+            "class": CLASS_GAIN * class_loss,
             "box": BOX_GAIN * tf.reduce_sum(weights * box_loss),
             "dfl": DFL_GAIN * tf.reduce_sum(weights * tf.reduce_mean(dfl_loss, axis=-1)),
             "normalizer": tf.stop_gradient(tf.reduce_sum(weights)),

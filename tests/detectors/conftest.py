@@ -18,7 +18,7 @@ def network(request):
     )
 
 
-def _compiled(head):
+def compiled(head):
     @tf.function
     def run(outputs, labels):
         with tf.GradientTape() as tape:
@@ -33,13 +33,13 @@ def _compiled(head):
 @pytest.fixture(scope="session")
 def yolo_loss():
     """(outputs, labels) -> (sums, gradients of their total)."""
-    return _compiled(yolo.YoloHead(cases.SIZE))
+    return compiled(yolo.YoloHead(cases.SIZE))
 
 
 @pytest.fixture(scope="session")
 def retinanet_loss():
     """(outputs, labels) -> (sums, gradients of their total)."""
-    return _compiled(retinanet.RetinaNetHead(cases.SIZE))
+    return compiled(retinanet.RetinaNetHead(cases.SIZE))
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,10 @@ from kd_tf.detectors import assign
 def _task_aligned(*, points, predicted, scores, boxes, classes, valid=None):
     valid = [True] * len(boxes) if valid is None else valid
     found = assign.task_aligned(
-        tf.constant([scores], tf.float32),
+        tf.constant(np.array(scores)[None, :, classes].transpose(0, 2, 1), tf.float32),
         tf.constant([predicted], tf.float32),
         points=tf.constant(points, tf.float32),
         boxes=tf.constant([boxes], tf.float32),
-        classes=tf.constant([classes]),
         valid=tf.constant([valid]),
     )
     return found.positive[0].numpy(), found.box[0].numpy(), found.target[0].numpy()

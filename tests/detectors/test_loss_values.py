@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from kd_tf.detectors import retinanet, yolo
+from kd_tf.detectors import element_weights, retinanet, yolo
 from tests.detectors import cases, reference
+from tests.detectors.conftest import compiled
 
 CASES = pytest.mark.parametrize("name", list(cases.CASES))
 
@@ -64,3 +66,23 @@ def test_retinanet_loss_and_gradient_equal_the_reference(name, retinanet_loss, r
     sums, gradients = retinanet_loss(retinanet_outputs, labels)
     _check_values(sums, loss(outputs))
     _check_gradients(lambda moved: _total(loss(moved)), outputs, gradients)
+
+
+@pytest.mark.parametrize(
+    ("head", "outputs"),
+    [
+        pytest.param(yolo.YoloHead(cases.SIZE), "yolo_outputs", id="yolo"),
+        pytest.param(retinanet.RetinaNetHead(cases.SIZE), "retinanet_outputs", id="retinanet"),
+    ],
+)
+def test_class_loss_made_in_parts_is_that_of_the_whole(head, outputs, request, monkeypatch):
+    outputs = request.getfixturevalue(outputs)
+    whole, parts = compiled(head), compiled(head)
+    for labels in cases.CASES.values():
+        expected = whole(outputs, labels)
+        with monkeypatch.context() as patched:
+            # 84 anchors in 2 parts, 774 in 18; three classes.
+            patched.setattr(element_weights, "MOST_SCORES", 130)
+            found = parts(outputs, labels)
+        for one, other in zip(*map(tf.nest.flatten, (found, expected)), strict=True):
+            np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6)

@@ -44,11 +44,10 @@ def test_among_the_nine_of_a_place_the_objects_shape_has_the_highest_target():
     anchors, centres = retinanet.anchors((64, 64)), retinanet.centres((64, 64))
     wide = 9 * (3 * 8 + 4) + 6  # row 3, column 4: aspect .5 of the largest scale
     found = assign.task_aligned(
-        tf.fill([1, len(anchors), 1], 0.01),
+        tf.fill([1, 1, len(anchors)], 0.01),
         tf.constant(anchors[None]),
         points=tf.constant(centres),
         boxes=tf.constant(anchors[None, wide, None]),
-        classes=tf.constant([[0]]),
         valid=tf.constant([[True]]),
     )
     positive, target = found.positive[0].numpy(), found.target[0].numpy()
